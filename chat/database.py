@@ -1,0 +1,292 @@
+"""The SQLite file: opening it, bringing its schema up to date, reading it, and the one way to change it.
+
+One connection writes and one reads, each on aiosqlite's own thread. The reader sees the last committed state, so a
+long read never holds up a save (WAL). Writers take turns on a lock and every change is a transaction: whoever is
+cancelled in the middle leaves nothing behind. Other processes may use the same file; SQLite's own locks settle that.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import aiosqlite
+
+Parameters = Sequence[Any] | Mapping[str, Any]
+"""The values of a statement's placeholders: `?` by position, `:name` by name."""
+
+APPLICATION_ID = 0x5061726C
+"""Written into the file's header ("Parl"), so that another program's database is never taken for ours."""
+
+BUSY_SECONDS = 5
+"""How long a statement waits for another process's lock before it fails."""
+
+LARGEST_CHECKED = 1 << 30
+"""Bytes up to which a file is read through for damage when it is opened: about two seconds of reading."""
+
+_HEADER_MAGIC = b"SQLite format 3\0"
+_USER_VERSION = slice(60, 64)
+_APPLICATION_ID = slice(68, 72)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        # What pydantic_ai.conversation_store defines: one row per message, each pointing at the one before it.
+        """CREATE TABLE entry (
+            id TEXT PRIMARY KEY NOT NULL,
+            parent_id TEXT REFERENCES entry (id),
+            kind TEXT NOT NULL,
+            message TEXT NOT NULL
+        ) STRICT""",
+        "CREATE INDEX entry_by_parent ON entry (parent_id)",
+        """CREATE TABLE conversation (
+            conversation_id TEXT PRIMARY KEY NOT NULL,
+            head_id TEXT REFERENCES entry (id),
+            scope TEXT,
+            usage TEXT NOT NULL,
+            deferred_tool_requests TEXT,
+            forked_from TEXT,
+            forked_at TEXT,
+            revision TEXT NOT NULL,
+            updated_at TEXT NOT NULL,
+            format_version INTEGER NOT NULL
+        ) STRICT""",
+        "CREATE INDEX conversation_by_head ON conversation (head_id)",
+        "CREATE INDEX conversation_by_scope ON conversation (scope, updated_at DESC)",
+        "CREATE INDEX conversation_by_time ON conversation (updated_at DESC)",
+        """CREATE TABLE branch (
+            conversation_id TEXT NOT NULL REFERENCES conversation (conversation_id) ON DELETE CASCADE,
+            position INTEGER NOT NULL,
+            entry_id TEXT NOT NULL REFERENCES entry (id),
+            PRIMARY KEY (conversation_id, position)
+        ) STRICT, WITHOUT ROWID""",
+        "CREATE INDEX branch_by_entry ON branch (entry_id)",
+        # What a chat needs beside it.
+        """CREATE TABLE title (
+            conversation_id TEXT PRIMARY KEY NOT NULL REFERENCES conversation (conversation_id) ON DELETE CASCADE,
+            title TEXT NOT NULL
+        ) STRICT, WITHOUT ROWID""",
+        """CREATE TABLE outcome (
+            entry_id TEXT PRIMARY KEY NOT NULL REFERENCES entry (id) ON DELETE CASCADE,
+            kind TEXT NOT NULL CHECK (kind IN ('stopped', 'failed', 'interrupted')),
+            sentence TEXT NOT NULL
+        ) STRICT, WITHOUT ROWID""",
+        """CREATE TABLE checkpoint (
+            conversation_id TEXT NOT NULL,
+            position INTEGER NOT NULL,
+            prompt_id TEXT NOT NULL,
+            kind TEXT NOT NULL CHECK (kind IN ('message', 'events')),
+            content TEXT NOT NULL,
+            PRIMARY KEY (conversation_id, position)
+        ) STRICT""",
+    ),
+)
+"""The statements that lead from each schema version to the next. Never edit one that was released: add another."""
+
+SCHEMA_VERSION = len(MIGRATIONS)
+
+
+class DatabaseError(Exception):
+    """A file that can't be used as the database. The message says why and what to do."""
+
+
+class DatabaseUnavailable(DatabaseError):
+    """A change that could not be made now; what was stored before is as it was. The message names the remedy."""
+
+
+class Database:
+    """An open SQLite file. Use it as an async context manager, or pair `open` with `close`."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._writer: aiosqlite.Connection | None = None
+        self._reader: aiosqlite.Connection | None = None
+        self._writing = asyncio.Lock()
+
+    async def open(self) -> None:
+        """Open the file, creating it and its directory when missing, and bring its schema up to date.
+
+        Raises:
+            DatabaseError: If it is no database of ours, damaged, newer than this program, or not writable.
+        """
+        check_header(self.path)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._writer = await _connect(self.path)
+            await self._check_damage(self._writer)
+            await self._migrate()
+            self._reader = await _connect(self.path)
+            await self._reader.execute("PRAGMA query_only = ON")
+        except (sqlite3.Error, OSError) as error:
+            await self.close()
+            raise DatabaseError(_sentence(self.path, error)) from error
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Close both connections, after the transaction that is under way."""
+        async with self._writing:
+            connections = [c for c in (self._reader, self._writer) if c is not None]
+            self._reader = self._writer = None
+            for connection in connections:
+                await connection.close()
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def rows(self, sql: str, parameters: Parameters = ()) -> list[sqlite3.Row]:
+        """The rows of a query, as last committed."""
+        return list(await _opened(self._reader).execute_fetchall(sql, parameters))
+
+    async def row(self, sql: str, parameters: Parameters = ()) -> sqlite3.Row | None:
+        """The first row of a query, as last committed, or `None`."""
+        found = await self.rows(sql, parameters)
+        return found[0] if found else None
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator["Transaction"]:
+        """Changes that happen together or not at all, also when whoever makes them is cancelled.
+
+        The block runs under SQLite's write lock: keep everything out of it that isn't the database's.
+
+        Raises:
+            DatabaseUnavailable: If the disk is full, the file read-only, or another program holds it for too long.
+        """
+        async with self._writing:
+            writer = _opened(self._writer)
+            try:
+                # Inside the `try`: a cancelled BEGIN still runs on the connection's thread and must be undone.
+                await writer.execute("BEGIN IMMEDIATE")
+                yield Transaction(writer)
+                await writer.commit()
+            except BaseException as error:
+                # The thread works in order, so what the next writer asks for comes after this even if a second
+                # cancellation ends the wait. Nothing happens when the commit had already gone through.
+                await asyncio.shield(writer.rollback())
+                if isinstance(error, sqlite3.OperationalError):
+                    raise DatabaseUnavailable(_sentence(self.path, error)) from error
+                raise
+
+    async def _migrate(self) -> None:
+        async with self.transaction() as change:
+            [(version,)] = await change.rows("PRAGMA user_version")
+            if version > SCHEMA_VERSION:
+                raise DatabaseError(_too_new(self.path, version))
+            for statements in MIGRATIONS[version:]:
+                for statement in statements:
+                    await change.execute(statement)
+            if version < SCHEMA_VERSION:
+                await change.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                await change.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    async def _check_damage(self, connection: aiosqlite.Connection) -> None:
+        if self.path.stat().st_size > LARGEST_CHECKED:
+            return
+        problems = await connection.execute_fetchall("PRAGMA quick_check(1)")
+        if [row[0] for row in problems] != ["ok"]:
+            raise DatabaseError(_damaged(self.path))
+
+
+class Transaction:
+    """What a transaction can do: read its own changes and write."""
+
+    def __init__(self, connection: aiosqlite.Connection) -> None:
+        self._connection = connection
+
+    async def rows(self, sql: str, parameters: Parameters = ()) -> list[sqlite3.Row]:
+        """The rows of a query, with the changes made so far."""
+        return list(await self._connection.execute_fetchall(sql, parameters))
+
+    async def execute(self, sql: str, parameters: Parameters = ()) -> int:
+        """Run a statement; the number of rows it changed."""
+        async with self._connection.execute(sql, parameters) as cursor:
+            return cursor.rowcount
+
+    async def execute_many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
+        """Run a statement once for each row of parameters."""
+        async with self._connection.executemany(sql, rows):
+            pass
+
+
+def check_header(path: Path) -> None:
+    """Look at a file's first 100 bytes, changing nothing, before SQLite is let near it.
+
+    Raises:
+        DatabaseError: If it is a directory, another kind of file, another program's database, or newer than this one.
+    """
+    try:
+        with path.open("rb") as file:
+            header = file.read(100)
+    except FileNotFoundError:
+        return
+    except IsADirectoryError as error:
+        raise DatabaseError(f"{path} is a directory. Set CHAT_DATABASE to a file in it, such as chat.db.") from error
+    except OSError as error:
+        raise DatabaseError(_sentence(path, error)) from error
+    if not header:
+        return
+    if not header.startswith(_HEADER_MAGIC):
+        raise DatabaseError(f"{path} is not an SQLite database. Set CHAT_DATABASE to another file.")
+    version = int.from_bytes(header[_USER_VERSION])
+    application = int.from_bytes(header[_APPLICATION_ID])
+    # A file whose first migration sits in the write-ahead log still has zeros here.
+    if application not in (0, APPLICATION_ID) or (application == 0 and version):
+        raise DatabaseError(f"{path} is the database of another program. Set CHAT_DATABASE to another file.")
+    if version > SCHEMA_VERSION:
+        raise DatabaseError(_too_new(path, version))
+
+
+async def _connect(path: Path) -> aiosqlite.Connection:
+    # isolation_level=None: the module's own BEGIN and COMMIT are the only ones.
+    connection = await aiosqlite.connect(path, isolation_level=None, timeout=BUSY_SECONDS)
+    try:
+        connection.row_factory = sqlite3.Row
+        await connection.execute("PRAGMA journal_mode = WAL")
+        await connection.execute("PRAGMA synchronous = FULL")
+        await connection.execute("PRAGMA foreign_keys = ON")
+    except BaseException:
+        await connection.close()
+        raise
+    return connection
+
+
+def _opened(connection: aiosqlite.Connection | None) -> aiosqlite.Connection:
+    if connection is None:
+        raise RuntimeError("The database is not open: use it inside `async with`.")
+    return connection
+
+
+def _too_new(path: Path, version: int) -> str:
+    return (
+        f"{path} was written by a newer version of Parley (schema {version}, this one knows {SCHEMA_VERSION}). "
+        "Update Parley, or set CHAT_DATABASE to another file."
+    )
+
+
+def _damaged(path: Path) -> str:
+    return (
+        f"{path} is damaged. Restore it from a backup, or recover what is left with "
+        f"`sqlite3 {path.name} .recover | sqlite3 recovered.db` and set CHAT_DATABASE to the result."
+    )
+
+
+def _sentence(path: Path, error: Exception) -> str:
+    """What went wrong with the file, for the person who started the program."""
+    code: int = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return _damaged(path)
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return f"{path} is locked by another program. Close that program, or set CHAT_DATABASE to another file."
+    if code == sqlite3.SQLITE_FULL:
+        return f"The disk that holds {path} is full. Free some space, or set CHAT_DATABASE to another disk."
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return f"{path} can't be used as the database: {reason}. Make it writable, or set CHAT_DATABASE to another file."

@@ -1,0 +1,135 @@
+"""What runs are writing now, and how past ones ended when they didn't end well.
+
+A run's checkpoints are the messages it has finished and, after them, the events it has streamed since: each write adds
+only what is new, and is dropped when the whole turn is saved. What a kill leaves behind is rebuilt from them.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pydantic import TypeAdapter
+from pydantic_ai import AgentStreamEvent, ModelMessage
+
+from chat.database import Database, Transaction
+from chat.partial import Partial
+from chat.store import message_json, messages_from_json
+
+_EVENTS: TypeAdapter[list[AgentStreamEvent]] = TypeAdapter(list[AgentStreamEvent])
+
+OutcomeKind = Literal["stopped", "failed", "interrupted"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Why a turn has no whole reply, in one sentence for its reader."""
+
+    kind: OutcomeKind
+    sentence: str
+
+
+@dataclass
+class Progress:
+    """What a run has added since its last checkpoint."""
+
+    conversation_id: str
+    prompt_id: str
+    messages: list[ModelMessage] = field(default_factory=list[ModelMessage])
+    events: list[AgentStreamEvent] = field(default_factory=list[AgentStreamEvent])
+
+    def take(self) -> "Progress":
+        """All of it, leaving nothing."""
+        taken = Progress(self.conversation_id, self.prompt_id, self.messages, self.events)
+        self.messages, self.events = [], []
+        return taken
+
+    def put_back(self, taken: "Progress") -> None:
+        """Undo a `take` that could not be written."""
+        # Messages finished meanwhile hold what the events that were taken told.
+        self.events = self.events if self.messages else [*taken.events, *self.events]
+        self.messages = [*taken.messages, *self.messages]
+
+    def __bool__(self) -> bool:
+        return bool(self.messages or self.events)
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A run that ended with its process: the entry of its prompt, and what it had written."""
+
+    conversation_id: str
+    prompt_id: str
+    messages: list[ModelMessage]
+
+
+class Journal:
+    """The checkpoints and outcomes of runs, in a database that is open."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def write(self, progress: Sequence[Progress]) -> None:
+        """Add the progress of several runs in one transaction: one wait for the disk, however many they are.
+
+        Raises:
+            DatabaseUnavailable: If it can't be written now.
+        """
+        rows = [(entry, _rows(entry)) for entry in progress]  # Serialized before the write lock is taken.
+        async with self._database.transaction() as change:
+            for entry, contents in rows:
+                await _append(change, entry, contents)
+
+    async def finish(self, conversation_id: str, prompt_id: str, outcome: Outcome | None) -> None:
+        """Drop a run's checkpoints, and note how its turn ended when it has no whole reply."""
+        async with self._database.transaction() as change:
+            await change.execute("DELETE FROM checkpoint WHERE conversation_id = ?", (conversation_id,))
+            await change.execute("DELETE FROM outcome WHERE entry_id = ?", (prompt_id,))
+            if outcome is not None:
+                await change.execute(
+                    "INSERT INTO outcome (entry_id, kind, sentence) SELECT id, ?, ? FROM entry WHERE id = ?",
+                    (outcome.kind, outcome.sentence, prompt_id),
+                )
+
+    async def unfinished(self) -> list[Unfinished]:
+        """The runs that a process which is gone left in the middle."""
+        rows = await self._database.rows("SELECT * FROM checkpoint ORDER BY conversation_id, position")
+        partials: dict[tuple[str, str], Partial] = {}
+        for row in rows:
+            partial = partials.setdefault((row["conversation_id"], row["prompt_id"]), Partial())
+            if row["kind"] == "message":
+                partial.complete(messages_from_json([row["content"]]))
+            else:
+                for event in _EVENTS.validate_json(row["content"]):
+                    partial.apply(event)
+        return [Unfinished(*key, partial.messages()) for key, partial in partials.items()]
+
+    async def outcomes(self, entry_ids: Sequence[str]) -> dict[str, Outcome]:
+        """How the turns that these entries began ended, for those that have no whole reply."""
+        rows = await self._database.rows(
+            "SELECT * FROM outcome WHERE entry_id IN (SELECT value FROM json_each(?))", (json.dumps(list(entry_ids)),)
+        )
+        return {row["entry_id"]: Outcome(row["kind"], row["sentence"]) for row in rows}
+
+
+def _rows(progress: Progress) -> list[tuple[str, str]]:
+    rows = [("message", message_json(message)) for message in progress.messages]
+    if progress.events:
+        rows.append(("events", _EVENTS.dump_json(progress.events).decode()))
+    return rows
+
+
+async def _append(change: Transaction, progress: Progress, contents: list[tuple[str, str]]) -> None:
+    conversation_id = progress.conversation_id
+    if progress.messages:  # They hold what the events before them told.
+        await change.execute("DELETE FROM checkpoint WHERE conversation_id = ? AND kind = 'events'", (conversation_id,))
+    [(last,)] = await change.rows(
+        "SELECT coalesce(max(position), 0) FROM checkpoint WHERE conversation_id = ?", (conversation_id,)
+    )
+    await change.execute_many(
+        "INSERT INTO checkpoint (conversation_id, position, prompt_id, kind, content) VALUES (?, ?, ?, ?, ?)",
+        [
+            (conversation_id, last + 1 + index, progress.prompt_id, kind, content)
+            for index, (kind, content) in enumerate(contents)
+        ],
+    )

@@ -1,0 +1,133 @@
+// The page's own script: keeps the address true, listens to the server's announcements, and asks for a watch when what
+// the page shows is no longer what the server has. Gradio's components call it by the name `parley`.
+
+const parley = (() => {
+  const announced = {}; // The newest token of each conversation, as announced.
+  let props, trigger; // The `status` component's: its value is the state of the page, its events go to the server.
+  let source = null; // The open announcements.
+  let pending = null; // The message on its way: its number and text.
+  let accepted = ""; // The text of the message that the server took last.
+  let painted = Date.now(); // When the last frame came.
+
+  const inAddress = () => new URLSearchParams(location.search).get("c");
+  const status = () => props.value || {};
+
+  function setAddress(conversation, change) {
+    const address = new URL(location.href);
+    if (conversation) address.searchParams.set("c", conversation);
+    else address.searchParams.delete("c");
+    history[change](null, "", address);
+  }
+
+  function refresh() {
+    painted = Date.now();
+    props.value = { ...status(), conversation: inAddress(), accepted: null, refused: null };
+    trigger("apply");
+  }
+
+  function show() {
+    props.value = { ...status(), phase: "idle", notice: "", window: 0 };
+    refresh();
+    listen();
+    mark();
+  }
+
+  // The current conversation in the list.
+  function mark() {
+    for (const link of document.querySelectorAll("#conversations a")) {
+      if (link.dataset.id === inAddress()) link.setAttribute("aria-current", "page");
+      else link.removeAttribute("aria-current");
+    }
+  }
+
+  // Ask for a watch when the newest announcement is not what the page shows and nothing is on its way to it.
+  function compare() {
+    const { phase, token, conversation } = status();
+    const news = announced[inAddress()];
+    if (pending || !inAddress() || phase !== "idle") return;
+    if ((news && news !== token) || conversation !== inAddress()) refresh();
+  }
+
+  function settle({ conversation, accepted: taken, refused }) {
+    if (!pending) return;
+    if (refused === pending.sent) pending = null;
+    else if (taken === pending.sent) {
+      accepted = pending.text;
+      pending = null;
+      if (conversation && !inAddress()) {
+        setAddress(conversation, "pushState");
+        listen();
+      }
+      trigger("clear");
+      trigger("input");
+    }
+  }
+
+  function onFrame() {
+    const value = status();
+    painted = Date.now();
+    document.body.dataset.phase = value.phase;
+    document.body.dataset.earlier = value.earlier ? "yes" : "no";
+    settle(value);
+    if (value.conversation === null && value.notice && inAddress()) setAddress(null, "replaceState");
+    mark();
+    compare();
+  }
+
+  function listen() {
+    source?.close();
+    const address = new URL((window.gradio_config?.root ?? "") + "/parley/announcements", location.href);
+    if (inAddress()) address.searchParams.set("c", inAddress());
+    source = new EventSource(address);
+    let first = true;
+    let lost = false;
+    source.onmessage = (message) => {
+      Object.assign(announced, JSON.parse(message.data));
+      // With the connection, the watch of this page was lost, whatever it showed last.
+      if (first && lost && inAddress()) refresh();
+      if (!first || lost) trigger("input");
+      first = lost = false;
+      compare();
+    };
+    source.onerror = () => {
+      first = lost = true;
+    };
+  }
+
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) source?.close();
+    else listen();
+  });
+  addEventListener("popstate", show);
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest?.("#conversations a");
+    if (!link || event.metaKey || event.ctrlKey || event.shiftKey) return;
+    event.preventDefault();
+    parley.open(link.dataset.id);
+  });
+  setInterval(() => {
+    const { phase, keepalive } = props ? status() : {};
+    if (!document.hidden && phase && phase !== "idle" && Date.now() - painted > 2500 * keepalive) refresh();
+  }, 1000);
+
+  return {
+    start(itsProps, itsTrigger, watch) {
+      [props, trigger] = [itsProps, itsTrigger];
+      watch("value", onFrame);
+      listen();
+    },
+    open(conversation) {
+      if (conversation !== inAddress()) setAddress(conversation, "pushState");
+      show();
+      document.querySelector("#message textarea")?.focus();
+    },
+    // What the events' `js` do before they go to the server.
+    opened: (value) => ({ ...value, conversation: inAddress() }),
+    sending(text, value) {
+      pending = { sent: Date.now(), text };
+      return [text, { ...value, conversation: inAddress(), sent: pending.sent }];
+    },
+    cleared: (text) => (text === accepted ? "" : text),
+    earlier: (value) => ({ ...value, conversation: inAddress(), window: value.window + 40 }),
+  };
+})();

@@ -1,0 +1,502 @@
+"""Replies being written: one run per conversation, in a task of its own.
+
+A run belongs to its conversation. Whoever wants to see it watches (`Run.after`, `Run.partial`); nobody who watches, or
+stops watching, changes anything for it. Its prompt is stored before the model is called, what it has written is
+checkpointed at least every quarter of a second, and however it ends, what it stores is a history that the next turn
+can continue.
+"""
+
+import asyncio
+import contextvars
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+from uuid import uuid4
+
+from pydantic_ai import (
+    AgentRunResultEvent,
+    AgentStreamEvent,
+    CancellationToken,
+    DeferredToolRequests,
+    ModelMessage,
+    ModelRequest,
+    RunCancelled,
+    RunUsage,
+)
+from pydantic_ai.agent import AgentRunEvents
+from pydantic_ai.conversation import Conversation
+from pydantic_ai.conversation_store import ConversationConflict, ConversationStore
+from pydantic_ai.exceptions import UserError
+from pydantic_ai.messages import PartDeltaEvent, ToolResultEvent, UserPromptPart
+from pydantic_core import PydanticSerializationError
+
+from chat.agent import ChatAgent
+from chat.changes import Changes
+from chat.database import DatabaseUnavailable
+from chat.failures import log_failure, sentence_for
+from chat.identity import Owner
+from chat.journal import Journal, Outcome, Progress, Unfinished
+from chat.partial import FOLDED_EVENTS, Partial
+from chat.render import starts_turn
+
+logger = logging.getLogger(__name__)
+
+CHECKPOINT_SECONDS = 0.25
+"""How long what a run has written may stay in memory only."""
+
+GRACE_SECONDS = 1.0
+"""How long a run that was told to stop may take. After that its task is left behind: a tool's thread can't be ended."""
+
+SAVE_RETRY_SECONDS = (0.5, 1, 2, 4, 8)
+"""The waits between attempts to save a reply; the last one repeats."""
+
+STOPPED = Outcome("stopped", "Stopped.")
+INTERRUPTED = Outcome("interrupted", "Interrupted: the server was shut down while this was written.")
+
+State = Literal["waiting", "writing", "saving", "done"]
+
+
+class ConversationBusy(Exception):
+    """A reply is being written in the conversation already."""
+
+    def __init__(self) -> None:
+        super().__init__("A reply is still being written here. Wait for it, or stop it, then send again.")
+
+
+class ConversationMissing(Exception):
+    """The owner has no such conversation. It may be somebody else's, deleted, or never have been."""
+
+    def __init__(self) -> None:
+        super().__init__("This conversation does not exist.")
+
+
+class ShuttingDown(Exception):
+    """The server is about to end and takes no more prompts."""
+
+    def __init__(self) -> None:
+        super().__init__("The server is shutting down. Send again in a moment.")
+
+
+class Run:
+    """One reply, from the moment its prompt is accepted until it is saved."""
+
+    def __init__(self, owner: Owner, conversation_id: str) -> None:
+        self.id = uuid4().hex
+        self.owner = owner
+        self.conversation_id = conversation_id
+        self.prompt_id = ""
+        self.revision = ""
+        self.state: State = "waiting"
+        self.place = 0
+        """How many runs are served before this one, itself included; 0 once it is being written."""
+        self.trouble: str | None = None
+        """Why what it wrote can't be saved at the moment, or `None`."""
+        self.partial = Partial()
+        self.version = 0
+        self._changed = asyncio.Event()
+        self.stopping = asyncio.Event()
+        self.stop_outcome = STOPPED
+        self.cancellation = CancellationToken()
+        self.progress = Progress(conversation_id, "")
+        self.accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @property
+    def token(self) -> str:
+        """Names the state of the conversation while this run is at work."""
+        return f"{self.revision}:{self.id}"
+
+    async def after(self, version: int) -> int:
+        """Wait until there is something newer than `version`; the newest version, whatever came in between."""
+        while self.version <= version:
+            await self._changed.wait()
+        return self.version
+
+    def touch(self) -> None:
+        """Let whoever watches know that there is something newer."""
+        self.version += 1
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def stop(self, outcome: Outcome = STOPPED) -> None:
+        """End the model call at once and keep what was written. Does nothing once the run has ended."""
+        self.stop_outcome = outcome
+        self.stopping.set()
+
+
+@dataclass(frozen=True)
+class _Ending:
+    """What a run leaves to be stored."""
+
+    messages: list[ModelMessage]
+    usage: RunUsage | None = None
+    deferred: DeferredToolRequests | None = None
+    error: BaseException | None = None
+    whole: bool = False
+
+
+class Runs:
+    """All runs of this process.
+
+    Args:
+        store: Where conversations are kept.
+        journal: Where runs are checkpointed.
+        changes: Who is told that a conversation changed.
+        timeout: Seconds that a reply may take.
+        max_runs: How many are written at the same time; the others wait in line, first come, first served.
+    """
+
+    def __init__(
+        self, store: ConversationStore, journal: Journal, changes: Changes, *, timeout: float, max_runs: int
+    ) -> None:
+        self._store = store
+        self._journal = journal
+        self._changes = changes
+        self._timeout = timeout
+        self._free = asyncio.Semaphore(max_runs)
+        self._line: list[Run] = []
+        self._active: dict[str, Run] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._checkpointer: asyncio.Task[None] | None = None
+        self._checkpointing = asyncio.Lock()
+        self._checkpoint_now = asyncio.Event()
+        self._closing = False
+
+    def of(self, owner: Owner, conversation_id: str) -> Run | None:
+        """The run that is at work in an owner's conversation, if any."""
+        run = self._active.get(conversation_id)
+        return run if run is not None and run.owner == owner else None
+
+    def writing(self, owner: Owner) -> set[str]:
+        """The conversations of an owner in which a run is at work."""
+        return {run.conversation_id for run in self._active.values() if run.owner == owner}
+
+    async def send(self, owner: Owner, conversation_id: str | None, prompt: str, agent: ChatAgent) -> Run:
+        """Store a prompt at the end of a conversation, or of a new one, and have the agent answer it.
+
+        Raises:
+            ConversationBusy: If a reply is being written there; nothing is stored.
+            ConversationMissing: If the owner has no such conversation.
+            DatabaseUnavailable: If the prompt can't be stored now.
+        """
+
+        async def begin(run: Run) -> Conversation:
+            conversation = Conversation(conversation_id=run.conversation_id)
+            if conversation_id is not None:
+                conversation = await self._load(owner, conversation_id)
+            conversation.messages.append(ModelRequest(parts=[UserPromptPart(prompt)]))
+            [entry] = await self._store.save(conversation, scope=owner)
+            run.prompt_id = entry.id
+            return conversation
+
+        return await self._start(owner, conversation_id or Conversation().conversation_id, agent, begin)
+
+    async def retry(self, owner: Owner, conversation_id: str, agent: ChatAgent) -> Run:
+        """Have the newest prompt of a conversation answered again. The reply it had stays stored, as a branch.
+
+        Raises:
+            ConversationBusy: If a reply is being written there.
+            ConversationMissing: If the owner has no such conversation, or it holds no prompt.
+            DatabaseUnavailable: If the database can't be changed now.
+        """
+
+        async def begin(run: Run) -> Conversation:
+            entries = await self._store.load_entries(conversation_id, scope=owner) or []
+            prompts = [entry for entry in entries if starts_turn(entry.message)]
+            if not prompts:
+                raise ConversationMissing
+            run.prompt_id = prompts[-1].id
+            conversation = await self._load(owner, conversation_id)
+            if entries[-1].id == run.prompt_id:
+                return conversation
+            return await self._store.branch(
+                conversation_id, from_entry=run.prompt_id, expected_revision=conversation.revision, scope=owner
+            )
+
+        return await self._start(owner, conversation_id, agent, begin)
+
+    async def token(self, owner: Owner, conversation_id: str) -> str | None:
+        """Names the state that a conversation is in; another one after each change. `None` when it is missing."""
+        if (run := self.of(owner, conversation_id)) is not None and run.revision:
+            return run.token
+        record = await self._store.read_record(conversation_id)
+        return None if record is None or record.scope != owner else record.revision
+
+    async def recover(self) -> None:
+        """Store what runs had written when their process was killed. Call it once, before the first `send`."""
+        for unfinished in await self._journal.unfinished():
+            try:
+                await self._recover(unfinished)
+            except (UserError, DatabaseUnavailable) as error:
+                # Its checkpoints stay, so the next start tries again.
+                logger.error("Conversation %s could not be recovered: %s", unfinished.conversation_id, error)
+
+    async def close(self) -> None:
+        """Stop all runs and store what they have written. What can't be stored now is recovered at the next start."""
+        self._closing = True
+        for run in self._active.values():
+            run.stop(INTERRUPTED)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=2 * GRACE_SECONDS)
+        if self._checkpointer is not None:
+            self._checkpointer.cancel()
+        for task in self._tasks:
+            task.cancel()
+
+    async def _load(self, owner: Owner, conversation_id: str) -> Conversation:
+        conversation = await self._store.load(conversation_id, scope=owner)
+        if conversation is None:
+            raise ConversationMissing
+        return conversation
+
+    async def _start(
+        self, owner: Owner, conversation_id: str, agent: ChatAgent, begin: Callable[[Run], Awaitable[Conversation]]
+    ) -> Run:
+        if self._closing:
+            raise ShuttingDown
+        if conversation_id in self._active:
+            # Somebody else's is not even said to be busy.
+            raise ConversationBusy if self.of(owner, conversation_id) else ConversationMissing
+        run = self._active[conversation_id] = Run(owner, conversation_id)
+        # An empty context: the run outlives the request that it came from.
+        task = asyncio.create_task(self._work(run, agent, begin), context=contextvars.Context())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        await asyncio.shield(run.accepted)
+        return run
+
+    async def _work(self, run: Run, agent: ChatAgent, begin: Callable[[Run], Awaitable[Conversation]]) -> None:
+        try:
+            conversation = await begin(run)
+        except Exception as error:
+            del self._active[run.conversation_id]
+            run.accepted.set_exception(error)
+            run.accepted.exception()  # Seen: whoever asked may have gone.
+            return
+        except asyncio.CancelledError:
+            del self._active[run.conversation_id]
+            run.accepted.cancel()
+            raise
+        run.revision = conversation.revision or ""
+        run.progress.prompt_id = run.prompt_id
+        run.accepted.set_result(None)
+        self._changes.announce(run.owner, run.conversation_id, run.token)
+        self._keep_checkpoints()
+        try:
+            async with self._slot(run):
+                ending, outcome = await self._answer(run, agent, conversation)
+            run.state = "saving"
+            run.touch()
+            await self._save(run, conversation, ending, outcome)
+        finally:
+            del self._active[run.conversation_id]
+            run.state = "done"
+            run.touch()
+            self._changes.announce(run.owner, run.conversation_id, run.revision)
+
+    @asynccontextmanager
+    async def _slot(self, run: Run) -> AsyncIterator[None]:
+        """Wait in line until fewer than `max_runs` are written, or this one is told to stop."""
+        self._line.append(run)
+        self._number_line()
+        served = asyncio.create_task(self._free.acquire())
+        await _first(served, run.stopping)
+        self._line.remove(run)
+        run.state, run.place = "writing", 0
+        run.touch()
+        self._number_line()
+        if not served.done():
+            served.cancel()
+            await asyncio.wait({served})
+        try:
+            yield
+        finally:
+            if not served.cancelled():
+                self._free.release()
+
+    def _number_line(self) -> None:
+        for place, run in enumerate(self._line, start=1):
+            if run.place != place:
+                run.place = place
+                run.touch()
+
+    async def _answer(
+        self, run: Run, agent: ChatAgent, conversation: Conversation
+    ) -> tuple[_Ending, Outcome | None]:
+        """Let the agent write until it has finished, is told to stop, or has used up its time."""
+        reading = asyncio.create_task(self._read(run, agent, conversation))
+        cut: Outcome | None = None
+        if not await _first(reading, run.stopping, timeout=self._timeout):
+            cut = run.stop_outcome if run.stopping.is_set() else self._timed_out()
+            run.cancellation.cancel()
+            await asyncio.wait({reading}, timeout=GRACE_SECONDS)
+        if not reading.done():
+            logger.warning("The run in conversation %s does not end; it is left behind.", run.conversation_id)
+            reading.cancel()
+            return _Ending(run.partial.messages()), cut
+        ending = reading.result()
+        if ending.error is not None:
+            log_failure(logger, ending.error, run.conversation_id)
+            return ending, Outcome("failed", sentence_for(ending.error))
+        return ending, None if ending.whole else cut
+
+    async def _read(self, run: Run, agent: ChatAgent, conversation: Conversation) -> _Ending:
+        """Run the agent and take in its events. Only takes in: a slow reader would hold up the model."""
+        events: AgentRunEvents[Any] | None = None
+        try:
+            async with agent.agent.run_stream_events(
+                conversation=conversation, model=agent.model, cancellation_token=run.cancellation, infer_name=False
+            ) as events:
+                async for event in events:
+                    if isinstance(event, AgentRunResultEvent):
+                        output: object = event.result.output
+                        deferred = output if isinstance(output, DeferredToolRequests) else None
+                        return _Ending(event.result.new_messages(), event.result.usage, deferred, whole=True)
+                    self._take_in(run, events, event)
+        except RunCancelled as cancelled:
+            return _Ending(cancelled.new_messages(), cancelled.usage)
+        except Exception as error:  # The agent's own code can raise anything; the turn must end well all the same.
+            messages, usage = _left_by(events, run)
+            return _Ending(messages, usage, error=error)
+        raise AssertionError("A run ends with its result or an error.")
+
+    def _take_in(self, run: Run, events: AgentRunEvents[Any], event: AgentStreamEvent) -> None:
+        if not isinstance(event, PartDeltaEvent):  # No message is finished between two deltas.
+            finished = events.new_messages()[len(run.partial.completed) :]
+            if finished:
+                run.partial.complete(finished)
+                run.progress.messages.extend(finished)
+                run.progress.events.clear()
+        if isinstance(event, FOLDED_EVENTS):
+            run.partial.apply(event)
+            run.progress.events.append(event)
+        if run.progress.messages or isinstance(event, ToolResultEvent):
+            self._checkpoint_now.set()  # What a tool did can't be asked for again.
+        run.touch()
+
+    def _timed_out(self) -> Outcome:
+        return Outcome("failed", f"This reply took longer than {self._timeout:g} seconds and was ended.")
+
+    async def _save(self, run: Run, conversation: Conversation, ending: _Ending, outcome: Outcome | None) -> None:
+        """Store the turn, for as long as it takes."""
+        waits = iter(SAVE_RETRY_SECONDS)
+        wait = 0.0
+        conversation.messages.extend(ending.messages)
+        conversation.usage = ending.usage or conversation.usage
+        conversation.deferred_tool_requests = ending.deferred
+        while True:
+            try:
+                if outcome is None or ending.messages:
+                    outcome = await self._save_once(run, conversation, ending, outcome)
+                async with self._checkpointing:
+                    run.progress.take()
+                    await self._journal.finish(run.conversation_id, run.prompt_id, outcome)
+                run.trouble = None
+                return
+            except DatabaseUnavailable as error:
+                run.trouble = str(error)
+                run.touch()
+                if self._closing:
+                    logger.error("The reply in conversation %s is not saved: %s", run.conversation_id, error)
+                    return
+                wait = next(waits, wait)
+                await asyncio.sleep(wait)
+            except PydanticSerializationError as error:
+                log_failure(logger, error, run.conversation_id)
+                ending, outcome = _Ending([]), Outcome("failed", "The reply holds something that can't be stored.")
+
+    async def _save_once(
+        self, run: Run, conversation: Conversation, ending: _Ending, outcome: Outcome | None
+    ) -> Outcome | None:
+        try:
+            await self._store.save(conversation, scope=run.owner)
+        except ConversationConflict:
+            return await self._merge(run, conversation, ending, outcome)
+        run.revision = conversation.revision or ""
+        return outcome
+
+    async def _merge(
+        self, run: Run, conversation: Conversation, ending: _Ending, outcome: Outcome | None
+    ) -> Outcome | None:
+        """Put the reply after what somebody else stored while it was written; nobody's messages are replaced."""
+        stored = await self._store.load(run.conversation_id, scope=run.owner)
+        if stored is None:
+            logger.warning("Conversation %s was deleted while a reply was written.", run.conversation_id)
+            return outcome
+        if stored.revision == conversation.revision:
+            return outcome
+        stored.messages.extend(ending.messages)
+        stored.deferred_tool_requests = ending.deferred
+        try:
+            await self._store.save(stored, scope=run.owner)
+        except ConversationConflict:
+            return await self._merge(run, conversation, ending, outcome)
+        run.revision = stored.revision or ""
+        return outcome or Outcome("interrupted", "This conversation was also changed elsewhere meanwhile.")
+
+    async def _recover(self, unfinished: Unfinished) -> None:
+        record = await self._store.read_record(unfinished.conversation_id)
+        # Another head: the reply had been saved when the process was killed, and only its checkpoints remained.
+        outcome = None
+        if record is not None and record.scope and record.head_id == unfinished.prompt_id:
+            conversation = await self._load(Owner(record.scope), unfinished.conversation_id)
+            conversation.messages.extend(unfinished.messages)
+            await self._store.save(conversation, scope=record.scope)
+            outcome = INTERRUPTED
+        await self._journal.finish(unfinished.conversation_id, unfinished.prompt_id, outcome)
+
+    def _keep_checkpoints(self) -> None:
+        if self._checkpointer is None or self._checkpointer.done():
+            self._checkpointer = asyncio.create_task(self._checkpoint(), context=contextvars.Context())
+
+    async def _checkpoint(self) -> None:
+        """While runs are at work, write down what all of them have added: one transaction at a time."""
+        while self._active:
+            self._checkpoint_now.clear()
+            async with self._checkpointing:
+                await self._checkpoint_once([run for run in self._active.values() if run.progress])
+            try:
+                await asyncio.wait_for(self._checkpoint_now.wait(), CHECKPOINT_SECONDS)
+            except TimeoutError:
+                continue
+
+    async def _checkpoint_once(self, runs: Iterable[Run]) -> None:
+        taken = [(run, run.progress.take()) for run in runs]
+        if not taken:
+            return
+        try:
+            await self._journal.write([progress for _, progress in taken])
+        except DatabaseUnavailable as error:
+            for run, progress in taken:
+                run.progress.put_back(progress)
+                _set_trouble(run, str(error))
+        else:
+            for run, _ in taken:
+                _set_trouble(run, None)
+
+
+def _set_trouble(run: Run, trouble: str | None) -> None:
+    if run.trouble != trouble:
+        run.trouble = trouble
+        run.touch()
+
+
+def _left_by(events: AgentRunEvents[Any] | None, run: Run) -> tuple[list[ModelMessage], RunUsage | None]:
+    """What a run that raised has produced."""
+    try:
+        if events is not None:
+            return events.new_messages(), events.usage
+    except UserError:  # It raised before it began.
+        pass
+    return run.partial.messages(), None
+
+
+async def _first(task: asyncio.Task[Any], event: asyncio.Event, timeout: float | None = None) -> bool:
+    """Wait until the task is done, the event is set or the time is up; whether the task is done."""
+    waiting = asyncio.create_task(event.wait())
+    try:
+        await asyncio.wait({task, waiting}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()
+    return task.done()

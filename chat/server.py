@@ -1,0 +1,189 @@
+"""The process: what is checked before anything is created, what is open while it serves, and how it ends."""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import gradio as gr
+from filelock import FileLock, Timeout
+from starlette.middleware import Middleware
+
+from chat.agent import AgentError, choose_agent
+from chat.database import Database, DatabaseError, check_header
+from chat.failures import SecretsFilter
+from chat.identity import VisitorCookie
+from chat.local_model import LocalModel
+from chat.services import Services, open_services
+from chat.settings import Settings
+from chat.theme import THEME
+from chat.ui import HEAD, ROUTES, STYLE, ChatPage
+
+CLOSE_SECONDS = 1
+"""How long connections may take to close once what they stream has ended."""
+
+
+class StartError(Exception):
+    """Why the chat can't start, in one sentence that names the remedy."""
+
+
+class Server:
+    """A chat with its agent, ready to serve.
+
+    Raises:
+        StartError: If the agent or its model can't be used. Nothing has been created or changed then.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        try:
+            check_header(settings.database)
+            self._agent = choose_agent(settings)
+        except (AgentError, DatabaseError) as error:
+            raise StartError(error) from error
+        self.demo = ChatPage(self._agent, settings)
+        self._lock = FileLock(f"{settings.database}.lock")
+        self._services: Services | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def run(self) -> None:
+        """Serve until SIGINT or SIGTERM, then save what is being written and close.
+
+        Raises:
+            StartError: If the port is taken or the database can't be used.
+        """
+        if _is_reloading(self.demo):
+            return
+        port = _wanted_port()
+        self._claim_database()
+        try:
+            self._launch(port)
+            self._announce()
+            _wait_for_signal()
+        finally:
+            self._close()
+            self._lock.release()
+
+    def _claim_database(self) -> None:
+        path = self._settings.database
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire(blocking=False)
+        except Timeout as error:
+            raise StartError(
+                f"{path} is open in another running chat. Stop that one, or set CHAT_DATABASE to another file."
+            ) from error
+        except OSError as error:
+            raise StartError(
+                f"{path} can't be used as the database: {error.strerror}. "
+                "Make its directory writable, or set CHAT_DATABASE to another file."
+            ) from error
+        try:
+            asyncio.run(_open_once(Database(path)))
+        except DatabaseError as error:
+            self._lock.release()
+            raise StartError(error) from error
+
+    def _launch(self, port: int | None) -> None:
+        try:
+            self.demo.launch(
+                server_port=port,
+                prevent_thread_lock=True,
+                quiet=True,
+                app_kwargs={
+                    "lifespan": self._lifespan,
+                    "middleware": [Middleware(VisitorCookie)],
+                    "routes": ROUTES,
+                    "docs_url": None,
+                    "redoc_url": None,
+                },
+                theme=THEME,
+                css=STYLE,
+                head=HEAD,
+                footer_links=[],
+                show_error=False,
+                enable_monitoring=False,
+                run_history=False,
+                ssr_mode=False,
+                pwa=False,
+                max_threads=1_000,
+                state_session_capacity=1_000,
+            )
+        except OSError as error:
+            raise StartError(f"Port {port} is taken. Set GRADIO_SERVER_PORT to another, or stop what uses it.") from error
+        self.demo.server.config.timeout_graceful_shutdown = CLOSE_SECONDS
+
+    @asynccontextmanager
+    async def _lifespan(self, app: Any) -> AsyncIterator[dict[str, Services]]:
+        model = self._agent.model
+        if isinstance(model, LocalModel):
+            model.start()  # Loads beside the first page.
+        async with open_services(self._settings) as self._services:
+            self._loop = asyncio.get_running_loop()
+            yield {"services": self._services}
+        if isinstance(model, LocalModel):
+            model.close()
+
+    def _announce(self) -> None:
+        print(f"Chat:          {self.demo.local_url}")
+        if self.demo.share_url:
+            print(f"Public link:   {self.demo.share_url}")
+        print(f"Model:         {self._agent.model_name}")
+        print(f"Conversations: {self._settings.database}", flush=True)
+
+    def _close(self) -> None:
+        if self._services is not None and self._loop is not None and self._loop.is_running():
+            ending = asyncio.run_coroutine_threadsafe(self._services.end_runs(), self._loop)
+            with suppress(TimeoutError):
+                ending.result(timeout=3)
+        self.demo.close(verbose=False)
+
+
+async def _open_once(database: Database) -> None:
+    async with database:
+        pass
+
+
+def _wanted_port() -> int | None:
+    """The port that was asked for, free; `None` leaves the choice to Gradio.
+
+    Gradio takes the next one when it is taken, which is not where its owner will look for it.
+    """
+    wanted = os.environ.get("GRADIO_SERVER_PORT")
+    if not wanted:
+        return None
+    if not wanted.isdecimal() or int(wanted) > 65535:
+        raise StartError(f"GRADIO_SERVER_PORT is {wanted!r}. Set it to a number up to 65535.")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"), int(wanted)))
+        except OSError as error:
+            raise StartError(
+                f"Port {wanted} is taken. Set GRADIO_SERVER_PORT to another, or stop what uses it."
+            ) from error
+    return int(wanted)
+
+
+def _is_reloading(demo: gr.Blocks) -> bool:
+    return demo._is_running_in_reload_thread  # pyright: ignore[reportPrivateUsage]  # `gradio app.py` runs the file again in a thread that must not serve
+
+
+def _wait_for_signal() -> None:
+    stopped = threading.Event()
+    for name in ("SIGINT", "SIGTERM"):
+        signal.signal(getattr(signal, name), lambda *_: stopped.set())
+    while not stopped.wait(1):  # In steps, so that Windows delivers the signal.
+        pass
+
+
+def set_up_logging() -> None:
+    """Warnings and worse on the terminal, without the values of secrets."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(SecretsFilter())

@@ -1,0 +1,47 @@
+"""What a chat server holds open from its start to its end."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from chat.changes import Changes
+from chat.database import Database
+from chat.journal import Journal
+from chat.library import Library
+from chat.runs import Runs
+from chat.settings import Settings
+from chat.store import SQLiteConversationStore
+
+
+@dataclass(frozen=True)
+class Services:
+    """The open parts of a chat server."""
+
+    store: SQLiteConversationStore
+    library: Library
+    journal: Journal
+    changes: Changes
+    runs: Runs
+
+    async def end_runs(self) -> None:
+        """End what pages and models are streaming, saving it, so that connections close. Can be called twice."""
+        self.changes.close()
+        await self.runs.close()
+
+
+@asynccontextmanager
+async def open_services(settings: Settings) -> AsyncIterator[Services]:
+    """Open the database, recover what a killed server left, and close everything at the end.
+
+    Raises:
+        DatabaseError: If the database can't be used.
+    """
+    async with Database(settings.database) as database:
+        store, journal, changes = SQLiteConversationStore(database), Journal(database), Changes()
+        runs = Runs(store, journal, changes, timeout=settings.timeout, max_runs=settings.max_runs)
+        services = Services(store, Library(database), journal, changes, runs)
+        await runs.recover()
+        try:
+            yield services
+        finally:
+            await services.end_runs()

@@ -1,0 +1,103 @@
+"""Settings: one frozen object, read once when the program starts.
+
+A value comes from the command line, else from the environment, else from `.env`, else from its default. A `.env` file
+is put into the environment first, so that the keys of model providers can live in it beside the `CHAT_` settings.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import platformdirs
+from dotenv import load_dotenv
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, CliSettingsSource, NoDecode, SettingsConfigDict
+
+LOCAL_MODEL = "local"
+"""The model that needs no key and no network: see `chat.local_model`."""
+
+
+class SettingsError(Exception):
+    """A setting that can't be used. The message names the setting and what it takes."""
+
+
+class Settings(BaseSettings):
+    """What the person who runs the chat decides. Each field is `CHAT_<NAME>` and `--<name>`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="CHAT_",
+        extra="ignore",
+        frozen=True,
+        cli_prog_name="app.py",
+        cli_kebab_case=True,
+        cli_hide_none_type=True,
+        cli_avoid_json=True,
+    )
+
+    model: str | None = Field(
+        default=None,
+        description="The model that answers: any Pydantic AI name (openai:gpt-5, anthropic:claude-sonnet-4-5, "
+        "ollama:qwen3 ...), or local, local:/path/to/model.gguf, local:<hub repo>/<file>.gguf. "
+        f"When not set: the agent's own model, and {LOCAL_MODEL} for the built-in agent.",
+    )
+    agent: str | None = Field(
+        default=None,
+        description="Your agent as module:attribute, an Agent or a callable that returns one. "
+        "When not set: the built-in agent of chat/agent.py.",
+    )
+    database: Path = Field(
+        default=platformdirs.user_data_path("parley") / "chat.db",
+        description="The SQLite file that keeps the conversations.",
+    )
+    title: str = Field(default="Parley", min_length=1, description="The name of the chat, shown above it.")
+    description: str = Field(
+        default="Ask anything. Your conversation is saved as you go.",
+        description="The sentence that an empty chat shows.",
+    )
+    examples: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(
+            "What is the capital of France?",
+            "Write a haiku about the sea.",
+            "Explain what a database index does.",
+            "Give me three names for a small bakery.",
+        ),
+        description="Prompts that an empty chat offers, separated by |. Empty for none.",
+    )
+    timeout: float = Field(
+        default=300, gt=0, description="Seconds after which a reply that is still being written is ended."
+    )
+    max_runs: int = Field(
+        default=64, ge=1, description="How many replies are written at the same time; the others wait their turn."
+    )
+
+    @field_validator("examples", mode="before")
+    @classmethod
+    def _split_examples(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        return tuple(example.strip() for example in value.split("|") if example.strip())
+
+    @field_validator("database")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+
+def read_settings(arguments: list[str]) -> Settings:
+    """The settings for a program started with `arguments` (without the program's name).
+
+    Raises:
+        SettingsError: If a value has the wrong form.
+        SystemExit: After `--help`, and for an unknown flag, as argparse does.
+    """
+    load_dotenv(Path.cwd() / ".env", override=False)
+    command_line: CliSettingsSource[Settings] = CliSettingsSource(Settings, cli_parse_args=arguments)
+    try:
+        return Settings(_cli_settings_source=command_line)
+    except ValidationError as error:
+        raise SettingsError(_sentence(error)) from error
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    name = ".".join(str(part) for part in first["loc"])
+    return f"The setting CHAT_{name.upper()} (--{name.replace('_', '-')}) is not usable: {first['msg']}."

@@ -1,0 +1,245 @@
+"""Conversations in SQLite: the backend of Pydantic AI's `ConversationStore`.
+
+It can be used without the chat, by any program that runs an agent:
+
+    async with SQLiteConversationStore("chat.db") as store:
+        conversation = await store.load(conversation_id) or Conversation(conversation_id=conversation_id)
+        result = await agent.run(prompt, conversation=conversation)
+        await store.save(result)
+
+Each message is one row, as JSON in Pydantic AI's own format. What `load`, `save`, `branch` and `fork` do is Pydantic
+AI's; this module only keeps records and entries, and each write is one transaction.
+"""
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from pydantic import TypeAdapter
+from pydantic_ai import DeferredToolRequests, ModelMessage, ModelMessagesTypeAdapter, RunUsage
+from pydantic_ai.conversation_store import (
+    ConversationConflict,
+    ConversationEntry,
+    ConversationRecord,
+    ConversationStore,
+)
+
+from chat.database import Database, Transaction
+
+_USAGE: TypeAdapter[RunUsage] = TypeAdapter(RunUsage)
+_DEFERRED: TypeAdapter[DeferredToolRequests | None] = TypeAdapter(DeferredToolRequests | None)
+
+_RECORD = """
+    SELECT conversation_id, head_id, scope, usage, deferred_tool_requests, forked_from, forked_at, revision,
+           updated_at, format_version,
+           (SELECT json_group_array(entry_id) FROM (
+                SELECT entry_id FROM branch WHERE branch.conversation_id = conversation.conversation_id
+                ORDER BY position)) AS branches
+    FROM conversation
+"""
+
+_HISTORY = """
+    WITH RECURSIVE history (id, parent_id, kind, message, age) AS (
+        SELECT id, parent_id, kind, message, 1 FROM entry WHERE id = :head
+        UNION ALL
+        SELECT entry.id, entry.parent_id, entry.kind, entry.message, history.age + 1
+        FROM entry JOIN history ON entry.id = history.parent_id
+        LIMIT :limit
+    )
+    SELECT id, parent_id, kind, message FROM history ORDER BY age DESC
+"""
+
+# An entry of the deleted conversation stays when a conversation that is left ends in it, left a branch at it, or
+# continues after it; so do all entries before such a one.
+_DELETE_UNREACHED = """
+    WITH RECURSIVE
+    candidate (id) AS (
+        SELECT value FROM json_each(:tips)
+        UNION
+        SELECT entry.parent_id FROM entry JOIN candidate ON entry.id = candidate.id
+        WHERE entry.parent_id IS NOT NULL
+    ),
+    reached (id) AS (
+        SELECT id FROM candidate
+        WHERE EXISTS (SELECT 1 FROM conversation WHERE head_id = candidate.id)
+           OR EXISTS (SELECT 1 FROM branch WHERE entry_id = candidate.id)
+           OR EXISTS (SELECT 1 FROM entry WHERE parent_id = candidate.id AND id NOT IN (SELECT id FROM candidate))
+        UNION
+        SELECT entry.parent_id FROM entry JOIN reached ON entry.id = reached.id
+        WHERE entry.parent_id IS NOT NULL
+    )
+    DELETE FROM entry WHERE id IN (SELECT id FROM candidate) AND id NOT IN (SELECT id FROM reached)
+"""
+
+
+class SQLiteConversationStore(ConversationStore):
+    """A `ConversationStore` in an SQLite file.
+
+    Writers in other tasks and processes are welcome: the revision check and SQLite's locks decide, and whoever comes
+    second gets `ConversationConflict`. `delete` erases the entries that no conversation's head and no branch reaches.
+
+    Args:
+        database: The file, opened and closed with the store, or a `Database` whose owner opens and closes it.
+
+    Raises:
+        DatabaseError: When it is entered and the file can't be used.
+    """
+
+    def __init__(self, database: str | Path | Database) -> None:
+        self._owns_database = not isinstance(database, Database)
+        self.database = database if isinstance(database, Database) else Database(database)
+
+    async def __aenter__(self) -> Self:
+        if self._owns_database:
+            await self.database.open()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._owns_database:
+            await self.database.close()
+
+    async def read_record(self, conversation_id: str) -> ConversationRecord | None:
+        row = await self.database.row(f"{_RECORD} WHERE conversation_id = ?", (conversation_id,))
+        return None if row is None else _record(row)
+
+    async def read_records(self, *, scope: str | None = None, limit: int | None = None) -> Sequence[ConversationRecord]:
+        where, parameters = ("", []) if scope is None else ("WHERE scope = ?", [scope])
+        rows = await self.database.rows(
+            f"{_RECORD} {where} ORDER BY updated_at DESC LIMIT ?", [*parameters, -1 if limit is None else limit]
+        )
+        return [_record(row) for row in rows]
+
+    async def write_record(
+        self,
+        record: ConversationRecord,
+        *,
+        new_entries: Sequence[ConversationEntry] = (),
+        expected_revision: str | None,
+    ) -> None:
+        entries = _entry_rows(new_entries)  # Serialized before the transaction holds the write lock.
+        async with self.database.transaction() as change:
+            if await _stored_revision(change, record.conversation_id) != expected_revision:
+                raise ConversationConflict(record.conversation_id)
+            try:
+                await change.execute_many(
+                    "INSERT INTO entry (id, parent_id, kind, message) VALUES (?, ?, ?, ?)", entries
+                )
+                await _replace_record(change, record)
+            except sqlite3.IntegrityError as error:
+                # A foreign key: the entry that the record or the new entries continue from is gone.
+                raise ConversationConflict(record.conversation_id) from error
+
+    async def delete_record(self, conversation_id: str, *, expected_revision: str) -> None:
+        """Delete a conversation's record, and the entries that no other conversation reaches, in one transaction."""
+        async with self.database.transaction() as change:
+            if await _stored_revision(change, conversation_id) != expected_revision:
+                raise ConversationConflict(conversation_id)
+            [(tips,)] = await change.rows(
+                """SELECT json_group_array(id) FROM (
+                    SELECT head_id AS id FROM conversation WHERE conversation_id = :conversation AND head_id NOT NULL
+                    UNION SELECT entry_id FROM branch WHERE conversation_id = :conversation)""",
+                {"conversation": conversation_id},
+            )
+            await change.execute("DELETE FROM conversation WHERE conversation_id = ?", (conversation_id,))
+            await change.execute(_DELETE_UNREACHED, {"tips": tips})
+
+    async def read_entry(self, entry_id: str) -> ConversationEntry:
+        rows = await self.database.rows("SELECT id, parent_id, kind, message FROM entry WHERE id = ?", (entry_id,))
+        if not rows:
+            raise LookupError(f"Entry {entry_id!r} is not in the store.")
+        return _entries(rows)[0]
+
+    async def read_history(self, head_id: str | None, *, limit: int | None = None) -> list[ConversationEntry]:
+        if head_id is None or limit == 0:
+            return []
+        rows = await self.database.rows(_HISTORY, {"head": head_id, "limit": -1 if limit is None else limit})
+        if not rows:
+            raise LookupError(f"Entry {head_id!r} is not in the store.")
+        return _entries(rows)
+
+
+async def _stored_revision(change: Transaction, conversation_id: str) -> str | None:
+    rows = await change.rows("SELECT revision FROM conversation WHERE conversation_id = ?", (conversation_id,))
+    return rows[0]["revision"] if rows else None
+
+
+async def _replace_record(change: Transaction, record: ConversationRecord) -> None:
+    deferred = record.deferred_tool_requests
+    await change.execute(
+        """INSERT INTO conversation (conversation_id, head_id, scope, usage, deferred_tool_requests, forked_from,
+                                     forked_at, revision, updated_at, format_version)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        ON CONFLICT (conversation_id) DO UPDATE SET
+            head_id = excluded.head_id, scope = excluded.scope, usage = excluded.usage,
+            deferred_tool_requests = excluded.deferred_tool_requests, forked_from = excluded.forked_from,
+            forked_at = excluded.forked_at, revision = excluded.revision, updated_at = excluded.updated_at,
+            format_version = excluded.format_version""",
+        (
+            record.conversation_id,
+            record.head_id,
+            record.scope,
+            _USAGE.dump_json(record.usage).decode(),
+            None if deferred is None else _DEFERRED.dump_json(deferred).decode(),
+            record.forked_from,
+            record.forked_at,
+            record.revision,
+            # One zone and one width, so that text order is time order.
+            record.updated_at.astimezone(UTC).isoformat(timespec="microseconds"),
+            record.format_version,
+        ),
+    )
+    await change.execute("DELETE FROM branch WHERE conversation_id = ?", (record.conversation_id,))
+    await change.execute_many(
+        "INSERT INTO branch (conversation_id, position, entry_id) VALUES (?, ?, ?)",
+        [(record.conversation_id, position, entry) for position, entry in enumerate(record.branches)],
+    )
+
+
+def message_json(message: ModelMessage) -> str:
+    """A message as its row keeps it: Pydantic AI's own JSON, bytes as base64.
+
+    Raises:
+        PydanticSerializationError: If it holds something that has no JSON, such as half a surrogate pair.
+    """
+    return ModelMessagesTypeAdapter.dump_json([message])[1:-1].decode()
+
+
+def messages_from_json(rows: Sequence[str]) -> list[ModelMessage]:
+    """The messages of rows that `message_json` made, validated in one pass."""
+    return ModelMessagesTypeAdapter.validate_json(f"[{','.join(rows)}]")
+
+
+def _entry_rows(entries: Sequence[ConversationEntry]) -> list[tuple[str, str | None, str, str]]:
+    return [(entry.id, entry.parent_id, entry.kind, message_json(entry.message)) for entry in entries]
+
+
+def _entries(rows: Sequence[sqlite3.Row]) -> list[ConversationEntry]:
+    messages = messages_from_json([row["message"] for row in rows])
+    return [
+        ConversationEntry(id=row["id"], parent_id=row["parent_id"], kind=row["kind"], message=message)
+        for row, message in zip(rows, messages, strict=True)
+    ]
+
+
+def _record(row: sqlite3.Row) -> ConversationRecord:
+    deferred = row["deferred_tool_requests"]
+    return ConversationRecord(
+        conversation_id=row["conversation_id"],
+        head_id=row["head_id"],
+        usage=_USAGE.validate_json(row["usage"]),
+        deferred_tool_requests=None if deferred is None else _DEFERRED.validate_json(deferred),
+        scope=row["scope"],
+        forked_from=row["forked_from"],
+        forked_at=row["forked_at"],
+        branches=json.loads(row["branches"]),
+        revision=row["revision"],
+        updated_at=datetime.fromisoformat(row["updated_at"]),
+        format_version=row["format_version"],
+    )
+

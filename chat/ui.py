@@ -1,0 +1,339 @@
+"""The page: a `gr.ChatInterface` whose events send to, stop and watch conversations.
+
+Every event is one request, whatever the conversation's length: what a page shows travels to it, never back. What it
+sends of itself (the conversation's id, how much it shows) is a hint; the store decides, in the owner's scope.
+
+The `status` component carries the state of the page. Its script (`page.js`) keeps the address, listens to the
+server's announcements and asks for a new watch when what the page shows is no longer true: after a change in another
+tab, a lost connection or a restart.
+"""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from html import escape
+from pathlib import Path
+from typing import Any, cast
+
+import gradio as gr
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from chat.agent import ChatAgent
+from chat.database import DatabaseError
+from chat.identity import Owner, owner_of
+from chat.library import Listed
+from chat.render import GradioMessage, PromptRefused, prompt_from
+from chat.runs import ConversationBusy, ConversationMissing, Run, ShuttingDown
+from chat.services import Services
+from chat.settings import Settings
+from chat.view import KEEPALIVE_SECONDS, View, conversation_id_from, watch
+
+_HERE = Path(__file__).parent
+STYLE = (_HERE / "page.css").read_text(encoding="utf-8")
+HEAD = f"<script>{(_HERE / 'page.js').read_text(encoding='utf-8')}</script>"
+
+LISTED = 100
+"""Conversations that the sidebar lists."""
+
+CONTINUE = "Continue exactly where you stopped."
+
+NO_COOKIE = "Your browser keeps no cookies for this page, so it can't know which conversations are yours. Allow them."
+
+LATEX = [
+    {"left": "$$", "right": "$$", "display": True},
+    {"left": "\\[", "right": "\\]", "display": True},
+    {"left": "\\(", "right": "\\)", "display": False},
+]
+"""What is shown as a formula. A single dollar is not: it begins more prices than formulas."""
+
+Status = dict[str, Any]
+Frame = tuple[list[GradioMessage], Status]
+"""What an event paints: the chatbot's messages and the status."""
+
+
+class Refused(Exception):
+    """Something a visitor asked for that can't be done now. The message says why."""
+
+
+_EXPECTED = (Refused, PromptRefused, ConversationBusy, ConversationMissing, ShuttingDown, DatabaseError)
+
+
+class ChatPage(gr.ChatInterface):
+    """The chat with an agent, as a Gradio app. Its services come from the server's lifespan state."""
+
+    def __init__(self, agent: ChatAgent, settings: Settings) -> None:
+        self._agent = agent
+        self._watching: dict[tuple[Owner, str | None], object] = {}
+        super().__init__(
+            self.converse,
+            chatbot=_chatbot(agent, settings),
+            textbox=_textbox(),
+            title=settings.title,
+            examples=list(settings.examples) or None,
+            cache_examples=False,  # Spaces turn it on, and would ask the model before anybody came.
+            concurrency_limit=None,
+            show_progress="hidden",
+            fill_width=True,
+            analytics_enabled=False,
+        )
+        with self, gr.Sidebar(width=280, elem_id="library"):
+            self._render_library()
+        # One place for all tabs: every event is a short one or a watch, which ends with its run.
+        self.queue(default_concurrency_limit=None, max_size=None, api_open=False)
+
+    def get_config_file(self) -> Any:
+        """The page's configuration, without Gradio's heartbeat.
+
+        It would hold one of the six connections that a browser has for a host, for each tab, to keep `gr.State`. The
+        chat has none: those of `gr.ChatInterface` are not used.
+        """
+        config = super().get_config_file()
+        config["connect_heartbeat"] = False
+        return config
+
+    # What Gradio calls `_setup_events` wires some twelve chained requests for a message; here each action is one.
+    def _setup_events(self) -> None:
+        self.status = gr.HTML(
+            value=_status(View(None)),
+            html_template="<p role='status' aria-live='polite'>${value.notice || ''}</p>",
+            js_on_load="parley.start(props, trigger, watch)",
+            apply_default_css=False,
+            elem_id="status",
+        )
+        page, frame = self.status, [self.chatbot, self.status]
+        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": True}
+        self.textbox.submit(
+            self.converse,
+            [self.textbox, page],
+            frame,
+            js="(text, status) => parley.sending(text, status)",
+            trigger_mode="multiple",  # A second message while one is answered is told so, not swallowed.
+            api_name="chat",
+            show_progress="hidden",
+            concurrency_limit=None,
+        )
+        page.clear(None, [self.textbox], [self.textbox], js="(text) => parley.cleared(text)", api_visibility="private")
+        self.load(self.watch, [page], frame, js="(status) => parley.opened(status)", **quiet)
+        page.apply(self.watch, [page], frame, trigger_mode="multiple", **quiet)
+        self.chatbot.example_select(self.example, [page], frame, **quiet)
+        self.chatbot.retry(self.retry, [page], frame, **quiet)
+        self.chatbot.option_select(self.option, [page], frame, **quiet)
+        self.textbox.stop(self.stop, [page], None, api_name="stop", show_progress="hidden", queue=False)
+
+    def _render_library(self) -> None:
+        new = gr.Button("New chat", variant="secondary", elem_id="new-chat")
+        new.click(None, None, None, js="() => parley.open(null)", api_visibility="private")
+        listed = gr.HTML(
+            value="",
+            # Never {{...}} with what a person wrote: Gradio puts the outcome into a JavaScript template.
+            html_template="${value}",
+            apply_default_css=False,
+            js_on_load=None,
+            elem_id="conversations",
+        )
+        gr.on(
+            [self.load, self.status.input],
+            self.conversations,
+            None,
+            [listed],
+            api_visibility="private",
+            show_progress="hidden",
+            queue=False,
+            trigger_mode="always_last",
+        )
+
+    async def converse(self, text: str, status: Status, request: gr.Request) -> AsyncIterator[Frame]:
+        """Send a message, to the conversation of `status` or to a new one, and stream it as it becomes.
+
+        Yields the messages that the page shows, and the state of the conversation: `conversation` is its id, `phase`
+        is `idle` once the reply is complete and saved.
+        """
+        status = _status_from(status)
+        try:
+            run = await self._send(text, status, request)
+        except _EXPECTED as error:
+            gr.Warning(str(error), title="Not sent")
+            status["refused"] = status.get("sent")
+        else:
+            status |= {"conversation": run.conversation_id, "accepted": status.get("sent")}
+        async with aclosing(self.watch(status, request)) as frames:
+            async for frame in frames:
+                yield frame
+
+    async def watch(self, status: Status, request: gr.Request) -> AsyncIterator[Frame]:
+        """Stream a conversation while a reply is being written in it; then, and without one, show it as it is."""
+        status = _status_from(status)
+        try:
+            services, owner = _services(request), _owner(request)
+        except Refused as error:
+            yield [], _status(View(None, notice=str(error)))
+            return
+        # A page shows one conversation: its newest watch ends the ones before.
+        key, mine = (owner, request.session_hash), object()
+        self._watching[key] = mine
+        try:
+            async for view in watch(services, owner, status.get("conversation"), status.get("window")):
+                if self._watching.get(key) is not mine:
+                    return
+                yield list(view.messages), _status(view, status)
+        except DatabaseError as error:
+            yield [], _status(View(None, notice=str(error)), status)
+        finally:
+            if self._watching.get(key) is mine:
+                del self._watching[key]
+
+    async def example(self, status: Status, request: gr.Request, data: gr.SelectData) -> AsyncIterator[Frame]:
+        """Send the example that was clicked."""
+        async with aclosing(self.converse(str(data.value["text"]), status, request)) as frames:
+            async for frame in frames:
+                yield frame
+
+    async def retry(self, status: Status, request: gr.Request) -> AsyncIterator[Frame]:
+        """Answer the newest prompt again."""
+        status = _status_from(status)
+        try:
+            services, owner = _services(request), _owner(request)
+            await services.runs.retry(owner, _conversation(status), self._agent)
+        except _EXPECTED as error:
+            gr.Warning(str(error), title="Not tried again")
+        async with aclosing(self.watch(status, request)) as frames:
+            async for frame in frames:
+                yield frame
+
+    async def option(self, status: Status, request: gr.Request, data: gr.SelectData) -> AsyncIterator[Frame]:
+        """Do what the button under the last message says."""
+        chosen = self.retry(status, request) if data.value == "retry" else self.converse(CONTINUE, status, request)
+        async with aclosing(chosen) as frames:
+            async for frame in frames:
+                yield frame
+
+    async def stop(self, status: Status, request: gr.Request) -> None:
+        """End the reply that is being written in the conversation of `status`, keeping what it has."""
+        try:
+            services, owner = _services(request), _owner(request)
+            run = services.runs.of(owner, _conversation(_status_from(status)))
+        except _EXPECTED as error:
+            gr.Warning(str(error), title="Not stopped")
+            return
+        if run is not None:
+            run.stop()
+
+    async def conversations(self, request: gr.Request) -> str:
+        """The sidebar's list: the owner's newest conversations, as HTML."""
+        owner = owner_of(cast(Request, request.request))
+        if owner is None:
+            return ""
+        return "".join(map(_link, await _services(request).library.conversations(owner, limit=LISTED)))
+
+    async def _send(self, text: str, status: Status, request: gr.Request) -> Run:
+        services, owner = _services(request), _owner(request)
+        prompt = prompt_from(text)
+        conversation = status.get("conversation")
+        run = await services.runs.send(owner, _conversation(status) if conversation else None, prompt, self._agent)
+        await services.library.title_from_prompt(owner, run.conversation_id, prompt)
+        return run
+
+
+async def announcements(request: Request) -> Response:
+    """Server-sent events for an open page: which of its owner's conversations changed, and at first how `c` is."""
+    owner = owner_of(request)
+    if owner is None:
+        return Response(status_code=403)
+    services: Services = request.state.services
+    shown = conversation_id_from(request.query_params.get("c"))
+
+    async def events() -> AsyncIterator[str]:
+        async with aclosing(services.changes.follow(owner)) as followed:
+            token = await services.runs.token(owner, shown) if shown else None
+            yield f"data: {json.dumps({shown or '': token})}\n\n"
+            async for news in followed:
+                yield f"data: {json.dumps(news)}\n\n"
+
+    return StreamingResponse(
+        events(), media_type="text/event-stream", headers={"cache-control": "no-store", "x-accel-buffering": "no"}
+    )
+
+
+ROUTES = [Route("/parley/announcements", announcements)]
+
+
+def _services(request: gr.Request) -> Services:
+    return cast(Request, request.request).state.services
+
+
+def _owner(request: gr.Request) -> Owner:
+    owner = owner_of(cast(Request, request.request))
+    if owner is None:
+        raise Refused(NO_COOKIE)
+    return owner
+
+
+def _conversation(status: Status) -> str:
+    conversation_id = conversation_id_from(status.get("conversation"))
+    if not conversation_id:
+        raise ConversationMissing
+    return conversation_id
+
+
+def _status_from(value: object) -> Status:
+    """The state that a page sent: a dict, whatever a client really sent."""
+    return dict(cast(Status, value)) if isinstance(value, dict) else {}
+
+
+def _status(view: View, sent: Status | None = None) -> Status:
+    """The state of a page that shows `view`, after an event of which the page had sent the state `sent`."""
+    sent = sent or {}
+    return {
+        "conversation": view.conversation,
+        "token": view.token,
+        "phase": view.phase,
+        "notice": escape(view.notice),
+        "earlier": view.earlier,
+        "window": view.window,
+        "accepted": sent.get("accepted"),
+        "refused": sent.get("refused"),
+        "keepalive": KEEPALIVE_SECONDS,
+    }
+
+
+def _link(item: Listed) -> str:
+    conversation_id, title = escape(item.conversation_id), escape(item.title)
+    return f'<a href="?c={conversation_id}" data-id="{conversation_id}" title="{title}">{title}</a>'
+
+
+def _chatbot(agent: ChatAgent, settings: Settings) -> gr.Chatbot:
+    return gr.Chatbot(
+        show_label=False,
+        label="Conversation",
+        container=False,
+        layout="bubble",
+        scale=1,
+        height="100%",
+        placeholder=_welcome(agent, settings),
+        latex_delimiters=cast(Any, LATEX),
+        buttons=["copy"],
+        feedback_options=None,
+        elem_id="conversation",
+    )
+
+
+def _welcome(agent: ChatAgent, settings: Settings) -> str:
+    lines = [f"# {settings.title}", settings.description, f"<small>Answers come from {agent.model_name}.</small>"]
+    return "\n\n".join([*lines, f"<small>{agent.notice}</small>"] if agent.notice else lines)
+
+
+def _textbox() -> gr.Textbox:
+    return gr.Textbox(
+        show_label=False,
+        label="Message",
+        placeholder="Write a message",
+        container=False,
+        autofocus=True,
+        lines=1,
+        max_lines=12,
+        submit_btn=True,
+        stop_btn=True,
+        elem_id="message",
+    )

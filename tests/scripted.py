@@ -1,0 +1,90 @@
+"""A scripted agent, to try the chat without a model: `python app.py --agent tests.scripted:agent`.
+
+What it does is said in the prompt: `fast`, `slow`, `long 5000`, `think`, `tool`, `hang`, `fail`, `markdown`, `echo ...`.
+Anything else is answered in a few words.
+"""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+
+from pydantic_ai import Agent, ModelMessage
+from pydantic_ai.messages import ModelRequest, ToolReturnPart, UserPromptPart
+from pydantic_ai.models.function import AgentInfo, DeltaThinkingPart, DeltaToolCall, FunctionModel
+
+TOKEN_SECONDS = 0.01
+
+MARKDOWN = """## A heading
+
+Some **bold** text, a [link](https://example.com) and `code`.
+
+| city | country |
+|---|---|
+| Paris | France |
+| Lima | Peru |
+
+```python
+def greet(name: str) -> str:
+    return f"Hello, {name}!"
+```
+
+An equation: $$e^{i\\pi} + 1 = 0$$ and inline \\(a^2 + b^2 = c^2\\).
+
+1. First
+2. Second
+"""
+
+
+async def _script(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[str | dict[int, object]]:
+    prompt = _last_prompt(messages)
+    command, _, rest = prompt.partition(" ")
+    if command == "fail":
+        yield "This will "
+        raise RuntimeError("the scripted failure, with sk-secret-details")
+    if command == "hang":
+        yield "Waiting "
+        await asyncio.Event().wait()
+    if command == "think":
+        for word in ("Let ", "me ", "think ", "about ", "it. "):
+            await asyncio.sleep(TOKEN_SECONDS)
+            yield {0: DeltaThinkingPart(content=word)}
+    if command == "tool" and not _has_tool_result(messages):
+        yield "I will add them. "
+        yield {1: DeltaToolCall(name="add", json_args='{"a": 19, "b": 23}', tool_call_id="call-1")}
+        return
+    for word in _words(command, rest):
+        await asyncio.sleep(TOKEN_SECONDS * (20 if command == "slow" else 1))
+        yield word
+
+
+def _words(command: str, rest: str) -> list[str]:
+    if command == "echo":
+        return re.findall(r"\S*\s*", rest)
+    if command in ("long", "slow", "fast"):
+        count = int(rest) if rest.isdecimal() else 60
+        return [f"word{n} " for n in range(1, count + 1)]
+    if command == "markdown":
+        return re.findall(r"\S*\s*", MARKDOWN)
+    if command == "tool":
+        return ["The ", "sum ", "is ", "42."]
+    return ["You ", "said: ", f"{command} {rest}".strip(), "."]
+
+
+def _last_prompt(messages: list[ModelMessage]) -> str:
+    prompts = [part for message in messages for part in message.parts if isinstance(part, UserPromptPart)]
+    return str(prompts[-1].content)
+
+
+def _has_tool_result(messages: list[ModelMessage]) -> bool:
+    last = messages[-1]
+    return isinstance(last, ModelRequest) and any(isinstance(part, ToolReturnPart) for part in last.parts)
+
+
+agent = Agent(FunctionModel(stream_function=_script, model_name="scripted"), name="scripted")  # pyright: ignore[reportArgumentType]
+
+
+@agent.tool_plain
+async def add(a: int, b: int) -> int:
+    """Add two numbers."""
+    await asyncio.sleep(0.3)
+    return a + b

