@@ -115,6 +115,8 @@ const parley = (() => {
       [props, trigger] = [itsProps, itsTrigger];
       watch("value", onFrame);
       listen();
+      // Beside the conversation where there is room; on a phone it would cover it.
+      if (innerWidth >= 1024) document.querySelector("#library.sidebar:not(.open) .toggle-button")?.click();
     },
     open(conversation) {
       if (conversation !== inAddress()) setAddress(conversation, "pushState");

@@ -22,7 +22,7 @@ from chat.local_model import LocalModel
 from chat.services import Services, open_services
 from chat.settings import Settings
 from chat.theme import THEME
-from chat.ui import HEAD, ROUTES, STYLE, ChatPage
+from chat.ui import HEAD, ROUTES, ChatPage
 
 CLOSE_SECONDS = 1
 """How long connections may take to close once what they stream has ended."""
@@ -103,7 +103,6 @@ class Server:
                     "redoc_url": None,
                 },
                 theme=THEME,
-                css=STYLE,
                 head=HEAD,
                 footer_links=[],
                 show_error=False,

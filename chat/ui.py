@@ -31,8 +31,12 @@ from chat.settings import Settings
 from chat.view import KEEPALIVE_SECONDS, View, conversation_id_from, watch
 
 _HERE = Path(__file__).parent
-STYLE = (_HERE / "page.css").read_text(encoding="utf-8")
-HEAD = f"<script>{(_HERE / 'page.js').read_text(encoding='utf-8')}</script>"
+HEAD = "".join(
+    f"<{tag}>{(_HERE / name).read_text(encoding='utf-8')}</{tag}>"
+    # Not as Gradio's `css`, which puts its container before every selector, also before `body`.
+    for tag, name in (("style", "page.css"), ("script", "page.js"))
+)
+"""What the page's head holds beside Gradio's own."""
 
 LISTED = 100
 """Conversations that the sidebar lists."""
@@ -78,7 +82,7 @@ class ChatPage(gr.ChatInterface):
             fill_width=True,
             analytics_enabled=False,
         )
-        with self, gr.Sidebar(width=280, elem_id="library"):
+        with self, gr.Sidebar(width=280, open=False, elem_id="library"):
             self._render_library()
         # One place for all tabs: every event is a short one or a watch, which ends with its run.
         self.queue(default_concurrency_limit=None, max_size=None, api_open=False)
@@ -102,6 +106,8 @@ class ChatPage(gr.ChatInterface):
             apply_default_css=False,
             elem_id="status",
         )
+        # Both are there at any time; the style shows the one that fits the phase.
+        self.textbox.stop_btn = True
         page, frame = self.status, [self.chatbot, self.status]
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": True}
         self.textbox.submit(
