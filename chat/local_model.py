@@ -772,7 +772,9 @@ def _serve(weights: Weights, key: str) -> _Server:
     params.kv_unified = True
     params.n_parallel = 4
     params.cache_ram_mib = 256
-    # A request is cancelled between two batches only, and reading 256 tokens takes about a second.
+    # llama.cpp notices that nobody listens when it writes, which it does not while it reads a long prompt, except for
+    # these signs of life (in seconds); and it stops between two batches only, each of which takes about a second.
+    params.sse_ping_interval = 1
     params.n_batch = 256
     # Loading holds the interpreter's lock, so it must be short: these two more than double it. Fitting the sizes to
     # the memory loads the weights twice, and warming up reads all of them.

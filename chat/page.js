@@ -32,6 +32,13 @@ const parley = (() => {
     mark();
   }
 
+  // Beside the conversation where there is room; on a phone it would cover it. Gradio may not have made it yet.
+  function openLibrary() {
+    const library = document.querySelector("#library .toggle-button")?.parentElement;
+    if (!library) requestAnimationFrame(openLibrary);
+    else if (innerWidth >= 1024 && !library.classList.contains("open")) library.querySelector(".toggle-button").click();
+  }
+
   // The current conversation in the list.
   function mark() {
     for (const link of document.querySelectorAll("#conversations a")) {
@@ -115,8 +122,7 @@ const parley = (() => {
       [props, trigger] = [itsProps, itsTrigger];
       watch("value", onFrame);
       listen();
-      // Beside the conversation where there is room; on a phone it would cover it.
-      if (innerWidth >= 1024) document.querySelector("#library.sidebar:not(.open) .toggle-button")?.click();
+      openLibrary();
     },
     open(conversation) {
       if (conversation !== inAddress()) setAddress(conversation, "pushState");

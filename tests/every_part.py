@@ -1,0 +1,157 @@
+"""One sample of each kind of message part and of prompt content that the installed Pydantic AI defines.
+
+`missing_samples` names the kinds that have none, so that a new version's new kinds fail a test instead of passing by.
+"""
+
+from datetime import UTC, datetime
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic_ai import ModelMessage, RequestUsage
+from pydantic_ai.messages import (
+    AudioUrl,
+    BinaryContent,
+    CachePoint,
+    CapabilityLoadDeltaPart,
+    Citation,
+    CompactionPart,
+    ContentCitationAnchor,
+    DocumentUrl,
+    FilePart,
+    ImageUrl,
+    InstructionBaselinePart,
+    InstructionDeltaPart,
+    InstructionPart,
+    LoadCapabilityCallPart,
+    LoadCapabilityReturnPart,
+    ModelRequest,
+    ModelRequestPart,
+    ModelResponse,
+    ModelResponsePart,
+    ModelSettingsDeltaPart,
+    NativeToolCallPart,
+    NativeToolReturnPart,
+    NativeToolSearchCallPart,
+    NativeToolSearchReturnPart,
+    RetryFeedbackPart,
+    RetryInfo,
+    SpeechPart,
+    SpeechTimestamp,
+    StructuredContent,
+    SystemPromptPart,
+    TextContent,
+    TextPart,
+    ThinkingPart,
+    ToolAvailabilityDeltaPart,
+    ToolCallPart,
+    ToolReturnPart,
+    ToolSearchCallPart,
+    ToolSearchReturnPart,
+    UploadedFile,
+    UserContent,
+    UserPromptPart,
+    VideoUrl,
+    WebCitationSource,
+)
+
+SECRET = "never-for-visitors"
+"""In every text of a sample that only the model may see."""
+
+NOON = datetime(2026, 1, 2, 12, 0, 0, 123456, tzinfo=UTC)
+EVERY_BYTE = bytes(range(256))
+IMAGE = BinaryContent(EVERY_BYTE, media_type="image/png", vendor_metadata={"detail": "high"})
+SOUND = BinaryContent(EVERY_BYTE, media_type="audio/wav")
+
+USER_CONTENT: list[UserContent] = [
+    "plain text",
+    TextContent("text with data", metadata={"page": 3}),
+    StructuredContent({"cart": ["apple", 2]}, tag="cart"),
+    ImageUrl("https://example.com/cat.png"),
+    AudioUrl("https://example.com/song.mp3", force_download=True),
+    DocumentUrl("https://example.com/report.pdf"),
+    VideoUrl("https://example.com/film.mp4", vendor_metadata={"fps": 1}),
+    IMAGE,
+    BinaryContent(b"", media_type="application/pdf"),
+    UploadedFile("file-1", provider_name="openai"),
+    CachePoint(ttl="1h"),
+]
+
+REQUEST_PARTS: list[ModelRequestPart] = [
+    SystemPromptPart(SECRET, timestamp=NOON, dynamic_ref="prompt"),
+    UserPromptPart(USER_CONTENT, timestamp=NOON),
+    SpeechPart(speaker="user", transcript="spoken", audio=SOUND),
+    ToolSearchReturnPart(content={"discovered_tools": [{"name": "add"}]}, tool_call_id="search"),
+    LoadCapabilityReturnPart(content={"message": "loaded"}, tool_call_id="load"),
+    ToolReturnPart("look", {"seen": [1, None, "ü"]}, tool_call_id="look", metadata={"row": 1}, timestamp=NOON),
+    ToolReturnPart("look", IMAGE, tool_call_id="picture", timestamp=NOON),
+    RetryFeedbackPart("Answer in one word.", retry=RetryInfo("model_retry", attempt=1, max_retries=2), timestamp=NOON),
+    ToolAvailabilityDeltaPart(tools_added=["add"], tool_call_id="search"),
+    CapabilityLoadDeltaPart(loaded=["maths"], tool_call_id="load"),
+    ModelSettingsDeltaPart(settings={"thinking": "high"}, top_level=True),
+    InstructionDeltaPart(id=None, content=SECRET),
+    InstructionBaselinePart(instructions=[InstructionPart(content=SECRET)]),
+    CompactionPart(content="what was said", id="c-1", provider_name="anthropic"),
+]
+
+RESPONSE_PARTS: list[ModelResponsePart] = [
+    ThinkingPart("let me see", signature="sig", provider_name="anthropic"),
+    TextPart(
+        "The sky is blue.",
+        citations=[
+            Citation([WebCitationSource("https://example.com")], anchor=ContentCitationAnchor(start=4, end=7)),
+        ],
+    ),
+    ToolSearchCallPart(args={"queries": ["sum"]}, tool_call_id="search"),
+    LoadCapabilityCallPart(args={"id": "maths"}, tool_call_id="load"),
+    ToolCallPart("look", {"at": "sky"}, tool_call_id="look"),
+    ToolCallPart("look", '{"at": "unfinished', tool_call_id="picture"),
+    NativeToolSearchCallPart(args={"queries": ["sum"]}, tool_call_id="native-search", provider_name="openai"),
+    NativeToolSearchReturnPart(
+        content={"discovered_tools": []}, tool_call_id="native-search", provider_name="openai", timestamp=NOON
+    ),
+    NativeToolCallPart("web_search", {"query": "sky"}, tool_call_id="web", provider_name="openai"),
+    NativeToolReturnPart("web_search", ["blue"], tool_call_id="web", provider_name="openai", timestamp=NOON),
+    CompactionPart(content=None, id="c-2", provider_name="openai", provider_details={"encrypted_content": "x"}),
+    FilePart(BinaryContent.narrow_type(IMAGE), id="f-1", provider_name="openai"),
+    SpeechPart(speaker="assistant", transcript="said", timestamps=[SpeechTimestamp("said", 0, 400)]),
+]
+
+EVERY_MESSAGE: list[ModelMessage] = [
+    ModelRequest([UserPromptPart("Look at the sky.", timestamp=NOON)], instructions=SECRET, timestamp=NOON),
+    ModelResponse(
+        RESPONSE_PARTS,
+        usage=RequestUsage(input_tokens=5, output_tokens=7, details={"reasoning_tokens": 2}),
+        model_name="model",
+        timestamp=NOON,
+        provider_name="openai",
+        provider_url="https://example.com",
+        provider_details={"score": 0.1},
+        provider_response_id="r-1",
+        finish_reason="tool_call",
+        run_id="run-1",
+        metadata={"tag": "a"},
+    ),
+    ModelRequest(REQUEST_PARTS, timestamp=NOON, run_id="run-1", metadata={"tag": "b"}),
+    ModelResponse([TextPart("Blue")], timestamp=NOON, state="interrupted"),
+    ModelRequest([], timestamp=NOON, state="interrupted"),
+    ModelResponse([], timestamp=NOON),
+]
+"""A conversation in which each sample occurs."""
+
+
+def members(union: Any) -> set[type]:
+    """The classes of an annotated union, without those that are deprecated: Pydantic AI loads these as others."""
+    if get_origin(union) is Annotated:
+        return members(get_args(union)[0])
+    if get_origin(union) in (Union, UnionType):
+        return set().union(*(members(member) for member in get_args(union)))
+    kind: type = get_origin(union) or union
+    return set() if hasattr(kind, "__deprecated__") else {kind}
+
+
+def missing_samples() -> set[str]:
+    """The kinds of the installed Pydantic AI that have no sample here."""
+    unions = ((ModelRequestPart, REQUEST_PARTS), (ModelResponsePart, RESPONSE_PARTS), (UserContent, USER_CONTENT))
+    return {
+        kind.__name__ for union, samples in unions for kind in members(union) - {type(sample) for sample in samples}
+    }
