@@ -46,7 +46,7 @@ def choose_agent(settings: Settings) -> ChatAgent:
     agent = load_agent(settings.agent) if settings.agent else build_agent()
     name = settings.model or (None if agent.model is not None else LOCAL_MODEL)
     if name is None:
-        own = load_model(agent.model) if isinstance(agent.model, str) else cast(Model, agent.model)
+        own = load_model(agent.model) if isinstance(agent.model, str) else cast("Model", agent.model)
         return ChatAgent(agent, None, own.model_name)
     scheme, _, reference = name.partition(":")
     if scheme != LOCAL_MODEL:
@@ -81,7 +81,7 @@ def load_agent(reference: str) -> AnyAgent:
         for name in attribute.split("."):
             found = getattr(found, name)
         if callable(found) and not isinstance(found, AbstractAgent):
-            found = cast(Callable[[], object], found)()
+            found = cast("Callable[[], object]", found)()
     except Exception as error:  # The person's own code can raise anything while it is imported.
         raise AgentError(f"The agent {reference!r} can't be imported: {_reason(error)}. Correct CHAT_AGENT.") from error
     if not isinstance(found, AbstractAgent):
@@ -89,7 +89,7 @@ def load_agent(reference: str) -> AnyAgent:
             f"{reference!r} is {type(found).__name__}, not an Agent. Let CHAT_AGENT name a pydantic_ai.Agent, "
             "or a callable that returns one."
         )
-    return cast(AnyAgent, found)
+    return cast("AnyAgent", found)
 
 
 def load_model(name: str) -> Model:

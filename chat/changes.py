@@ -1,7 +1,7 @@
 """Tells open pages which of their owner's conversations changed."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 
 class Changes:
@@ -17,7 +17,7 @@ class Changes:
             follower.news[conversation_id] = token
             follower.wake.set()
 
-    async def follow(self, owner: str) -> AsyncIterator[dict[str, str]]:
+    async def follow(self, owner: str) -> AsyncGenerator[dict[str, str], None]:
         """Announcements to `owner` from now on: tokens by conversation id. Ends with `close`."""
         follower = _Follower()
         self._followers.setdefault(owner, set()).add(follower)

@@ -7,13 +7,14 @@ cancelled in the middle leaves nothing behind. Other processes may use the same 
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import aiosqlite
+from opentelemetry.trace import Span, SpanKind, get_tracer
 
 Parameters = Sequence[Any] | Mapping[str, Any]
 """The values of a statement's placeholders: `?` by position, `:name` by name."""
@@ -27,7 +28,11 @@ BUSY_SECONDS = 5
 LARGEST_CHECKED = 1 << 30
 """Bytes up to which a file is read through for damage when it is opened: about two seconds of reading."""
 
+_TRACER = get_tracer("parley.database")
+"""Statements become spans where a program has set up OpenTelemetry, as `logfire.configure` does."""
+
 _HEADER_MAGIC = b"SQLite format 3\0"
+_SCHEMA_COOKIE = slice(40, 44)
 _USER_VERSION = slice(60, 64)
 _APPLICATION_ID = slice(68, 72)
 
@@ -145,7 +150,8 @@ class Database:
 
     async def rows(self, sql: str, parameters: Parameters = ()) -> list[sqlite3.Row]:
         """The rows of a query, as last committed."""
-        return list(await _opened(self._reader).execute_fetchall(sql, parameters))
+        with _span(sql):
+            return list(await _opened(self._reader).execute_fetchall(sql, parameters))
 
     async def row(self, sql: str, parameters: Parameters = ()) -> sqlite3.Row | None:
         """The first row of a query, as last committed, or `None`."""
@@ -153,7 +159,7 @@ class Database:
         return found[0] if found else None
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator["Transaction"]:
+    async def transaction(self) -> AsyncGenerator["Transaction", None]:
         """Changes that happen together or not at all, also when whoever makes them is cancelled.
 
         The block runs under SQLite's write lock: keep everything out of it that isn't the database's.
@@ -179,6 +185,9 @@ class Database:
     async def _migrate(self) -> None:
         async with self.transaction() as change:
             [(version,)] = await change.rows("PRAGMA user_version")
+            [(application,)] = await change.rows("PRAGMA application_id")
+            if application != APPLICATION_ID and await change.rows("SELECT 1 FROM sqlite_schema LIMIT 1"):
+                raise DatabaseError(_anothers(self.path))
             if version > SCHEMA_VERSION:
                 raise DatabaseError(_too_new(self.path, version))
             for statements in MIGRATIONS[version:]:
@@ -204,17 +213,20 @@ class Transaction:
 
     async def rows(self, sql: str, parameters: Parameters = ()) -> list[sqlite3.Row]:
         """The rows of a query, with the changes made so far."""
-        return list(await self._connection.execute_fetchall(sql, parameters))
+        with _span(sql):
+            return list(await self._connection.execute_fetchall(sql, parameters))
 
     async def execute(self, sql: str, parameters: Parameters = ()) -> int:
         """Run a statement; the number of rows it changed."""
-        async with self._connection.execute(sql, parameters) as cursor:
-            return cursor.rowcount
+        with _span(sql):
+            async with self._connection.execute(sql, parameters) as cursor:
+                return cursor.rowcount
 
     async def execute_many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
         """Run a statement once for each row of parameters."""
-        async with self._connection.executemany(sql, rows):
-            pass
+        with _span(sql):
+            async with self._connection.executemany(sql, rows):
+                pass
 
 
 def check_header(path: Path) -> None:
@@ -238,9 +250,10 @@ def check_header(path: Path) -> None:
         raise DatabaseError(f"{path} is not an SQLite database. Set CHAT_DATABASE to another file.")
     version = int.from_bytes(header[_USER_VERSION])
     application = int.from_bytes(header[_APPLICATION_ID])
-    # A file whose first migration sits in the write-ahead log still has zeros here.
-    if application not in (0, APPLICATION_ID) or (application == 0 and version):
-        raise DatabaseError(f"{path} is the database of another program. Set CHAT_DATABASE to another file.")
+    # A file whose first migration sits in the write-ahead log still has zeros here; one with tables doesn't.
+    unused = application == 0 and version == 0 and not any(header[_SCHEMA_COOKIE])
+    if application != APPLICATION_ID and not unused:
+        raise DatabaseError(_anothers(path))
     if version > SCHEMA_VERSION:
         raise DatabaseError(_too_new(path, version))
 
@@ -259,10 +272,20 @@ async def _connect(path: Path) -> aiosqlite.Connection:
     return connection
 
 
+def _span(sql: str) -> AbstractContextManager[Span]:
+    statement = " ".join(sql.split())
+    attributes = {"db.system.name": "sqlite", "db.query.text": statement}
+    return _TRACER.start_as_current_span(statement.split(" ", 1)[0], kind=SpanKind.CLIENT, attributes=attributes)
+
+
 def _opened(connection: aiosqlite.Connection | None) -> aiosqlite.Connection:
     if connection is None:
         raise RuntimeError("The database is not open: use it inside `async with`.")
     return connection
+
+
+def _anothers(path: Path) -> str:
+    return f"{path} is the database of another program. Set CHAT_DATABASE to another file."
 
 
 def _too_new(path: Path, version: int) -> str:

@@ -7,10 +7,9 @@ sends (a conversation's id, a session hash, a history) says anything about who i
 
 import hashlib
 import secrets
-from http.cookies import CookieError, SimpleCookie
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import HTTPConnection
+from starlette.requests import HTTPConnection, cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 COOKIE = "parley_visitor"
@@ -73,14 +72,12 @@ def _begins_visit(scope: Scope) -> bool:
 
 
 def _token(headers: Headers) -> str | None:
-    try:
-        cookies = SimpleCookie(headers.get("cookie", ""))
-    except CookieError:
-        return None
+    # Unlike SimpleCookie it reads on after a cookie of another program on this host that is malformed.
+    cookies = cookie_parser(headers.get("cookie", ""))
     for name in (SECURE_COOKIE, COOKIE):
         # The length refuses what a server of ours never gave out.
-        if name in cookies and len(cookies[name].value) == _TOKEN_LENGTH:
-            return cookies[name].value
+        if len(cookies.get(name, "")) == _TOKEN_LENGTH:
+            return cookies[name]
     return None
 
 

@@ -11,6 +11,7 @@ const parley = (() => {
 
   const inAddress = () => new URLSearchParams(location.search).get("c");
   const status = () => props.value || {};
+  const scroller = () => document.querySelector("#conversation .bubble-wrap");
 
   function setAddress(conversation, change) {
     const address = new URL(location.href);
@@ -70,6 +71,15 @@ const parley = (() => {
     }
   }
 
+  // Earlier messages appear above what is being read, which stays where it is while they come in.
+  function keepPlace() {
+    const scroll = scroller();
+    const below = scroll.scrollHeight - scroll.scrollTop;
+    const observer = new MutationObserver(() => (scroll.scrollTop = scroll.scrollHeight - below));
+    observer.observe(scroll, { childList: true, subtree: true });
+    setTimeout(() => observer.disconnect(), 1000);
+  }
+
   function onFrame() {
     const value = status();
     painted = Date.now();
@@ -112,6 +122,13 @@ const parley = (() => {
     event.preventDefault();
     parley.open(link.dataset.id);
   });
+  document.addEventListener(
+    "scroll",
+    (event) => {
+      if (event.target === scroller()) document.body.dataset.top = event.target.scrollTop < 80 ? "yes" : "no";
+    },
+    true,
+  );
   setInterval(() => {
     const { phase, keepalive } = props ? status() : {};
     if (!document.hidden && phase && phase !== "idle" && Date.now() - painted > 2500 * keepalive) refresh();
@@ -136,6 +153,9 @@ const parley = (() => {
       return [text, { ...value, conversation: inAddress(), sent: pending.sent }];
     },
     cleared: (text) => (text === accepted ? "" : text),
-    earlier: (value) => ({ ...value, conversation: inAddress(), window: value.window + 40 }),
+    earlier(value) {
+      keepPlace();
+      return { ...value, conversation: inAddress(), window: value.window + 40 };
+    },
   };
 })();

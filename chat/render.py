@@ -21,7 +21,9 @@ from pydantic_ai.messages import (
     FilePart,
     ModelMessage,
     ModelRequest,
+    ModelRequestPart,
     ModelResponse,
+    ModelResponsePart,
     RetryFeedbackPart,
     SpeechPart,
     SystemPromptPart,
@@ -144,26 +146,14 @@ def from_gradio(history: Sequence[Any]) -> list[ModelMessage]:
 
     Files become their names: a path that a client names is never read. Folded blocks become thinking.
     """
-    turns: list[tuple[Role, Any, str | None]] = []
-    for item in history:
-        if isinstance(item, Mapping):
-            message = cast(Mapping[str, Any], item)
-            title: str | None = (message.get("metadata") or {}).get("title")
-            turns.append((message["role"], message["content"], title))
-        else:
-            user, bot = cast(Sequence[Any], item)
-            turns += [("user", user, None)] if user is not None else []
-            turns += [("assistant", bot, None)] if bot is not None else []
     messages: list[ModelMessage] = []
-    for role, content, title in turns:
-        text = _gradio_text(content)
-        if role == "assistant":
-            part = TextPart(text) if title is None else ThinkingPart(text)
-            _append(messages, ModelResponse(parts=[part]))
-        elif role == "system":
-            _append(messages, ModelRequest(parts=[SystemPromptPart(text)]))
-        else:
-            _append(messages, ModelRequest(parts=[UserPromptPart(text)]))
+    for item in history:
+        for role, content, title in _said(item):
+            text = _gradio_text(content)
+            if role == "assistant":
+                _append_response(messages, TextPart(text) if title is None else ThinkingPart(text))
+            else:
+                _append_request(messages, SystemPromptPart(text) if role == "system" else UserPromptPart(text))
     return messages
 
 
@@ -225,7 +215,9 @@ def _thinking(part: ThinkingPart, view: _View) -> Iterable[GradioMessage]:
 def _tool_call(part: BaseToolCallPart[Any], view: _View) -> Iterable[GradioMessage]:
     view.called.add(part.tool_call_id)
     result = view.returns.get(part.tool_call_id)
-    block = _block("assistant", f"Tool: {part.tool_name}", _fenced(part.args_as_json_str()))
+    # Pydantic AI makes an object of arguments that are cut short or still being written; here they stay as they are.
+    args = part.args if isinstance(part.args, str) and part.args else part.args_as_json_str()
+    block = _block("assistant", f"Tool: {part.tool_name}", _fenced(args))
     if result is not None:
         block["content"][0]["text"] += f"\n\n{_tool_result(result)}"
         if result.outcome != "success":
@@ -314,7 +306,7 @@ def _note(sentence: str, entry_id: str) -> GradioMessage:
 
 def _tool_returns(messages: Iterable[ModelMessage]) -> dict[str, BaseToolReturnPart[Any]]:
     return {
-        part.tool_call_id: cast(BaseToolReturnPart[Any], part)
+        part.tool_call_id: cast("BaseToolReturnPart[Any]", part)
         for message in messages
         for part in message.parts
         if isinstance(part, BaseToolReturnPart)
@@ -368,25 +360,44 @@ def _gradio_text(content: Any) -> str:
     if isinstance(content, str):
         return content
     if isinstance(content, Mapping):
-        item = cast(Mapping[str, Any], content)
+        item = cast("Mapping[str, Any]", content)
         if "text" in item:
             return str(item["text"])
-        file = cast(Mapping[str, Any], item.get("file") or item)
+        file = cast("Mapping[str, Any]", item.get("file") or item)
         name = str(file.get("orig_name") or file.get("path") or "file")
         return f"[{PurePosixPath(name.replace(_BACKSLASH, '/')).name}]"
     if isinstance(content, tuple):  # Pairs name a file as `(path,)` or `(path, alternative text)`.
         return _gradio_text({"path": content[0]})
     if isinstance(content, Sequence):
-        return "\n\n".join(_gradio_text(item) for item in cast(Sequence[Any], content))
+        return "\n\n".join(_gradio_text(item) for item in cast("Sequence[Any]", content))
     return f"[{type(content).__name__}]"
 
 
-def _append(messages: list[ModelMessage], message: ModelMessage) -> None:
-    """Add a message, joined with the last one when both are of one side."""
-    last = messages[-1] if messages else None
-    if isinstance(last, ModelResponse) and isinstance(message, ModelResponse):
-        last.parts = [*last.parts, *message.parts]
-    elif isinstance(last, ModelRequest) and isinstance(message, ModelRequest):
-        last.parts = [*last.parts, *message.parts]
+def _said(item: Any) -> Iterable[tuple[str, Any, str | None]]:
+    """Role, content and block title of what a pair or a dict says."""
+    if isinstance(item, Mapping):
+        message = cast("Mapping[str, Any]", item)
+        metadata = cast("Mapping[str, Any]", message.get("metadata") or {})
+        yield message["role"], message["content"], metadata.get("title")
     else:
-        messages.append(message)
+        for role, content in zip(("user", "assistant"), cast("Sequence[Any]", item), strict=True):
+            if content is not None:
+                yield role, content, None
+
+
+def _append_response(messages: list[ModelMessage], part: ModelResponsePart) -> None:
+    """Add a part to the reply that the messages end with, or to a new one."""
+    last = messages[-1] if messages else None
+    if isinstance(last, ModelResponse):
+        last.parts = [*last.parts, part]
+    else:
+        messages.append(ModelResponse(parts=[part]))
+
+
+def _append_request(messages: list[ModelMessage], part: ModelRequestPart) -> None:
+    """Add a part to the request that the messages end with, or to a new one."""
+    last = messages[-1] if messages else None
+    if isinstance(last, ModelRequest):
+        last.parts = [*last.parts, part]
+    else:
+        messages.append(ModelRequest(parts=[part]))

@@ -9,7 +9,7 @@ can continue.
 import asyncio
 import contextvars
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -55,7 +55,7 @@ SAVE_RETRY_SECONDS = (0.5, 1, 2, 4, 8)
 STOPPED = Outcome("stopped", "Stopped.")
 INTERRUPTED = Outcome("interrupted", "Interrupted: the server was shut down while this was written.")
 
-State = Literal["waiting", "writing", "saving", "done"]
+State = Literal["waiting", "writing", "saving"]
 
 
 class ConversationBusy(Exception):
@@ -89,6 +89,7 @@ class Run:
         self.prompt_id = ""
         self.revision = ""
         self.state: State = "waiting"
+        self.done = False
         self.place = 0
         """How many runs are served before this one, itself included; 0 once it is being written."""
         self.trouble: str | None = None
@@ -291,12 +292,12 @@ class Runs:
             await self._save(run, conversation, ending, outcome)
         finally:
             del self._active[run.conversation_id]
-            run.state = "done"
+            run.done = True
             run.touch()
             self._changes.announce(run.owner, run.conversation_id, run.revision)
 
     @asynccontextmanager
-    async def _slot(self, run: Run) -> AsyncIterator[None]:
+    async def _slot(self, run: Run) -> AsyncGenerator[None, None]:
         """Wait in line until fewer than `max_runs` are written, or this one is told to stop."""
         self._line.append(run)
         self._number_line()
@@ -321,13 +322,11 @@ class Runs:
                 run.place = place
                 run.touch()
 
-    async def _answer(
-        self, run: Run, agent: ChatAgent, conversation: Conversation
-    ) -> tuple[_Ending, Outcome | None]:
+    async def _answer(self, run: Run, agent: ChatAgent, conversation: Conversation) -> tuple[_Ending, Outcome | None]:
         """Let the agent write until it has finished, is told to stop, or has used up its time."""
         reading = asyncio.create_task(self._read(run, agent, conversation))
         cut: Outcome | None = None
-        if not await _first(reading, run.stopping, timeout=self._timeout):
+        if not await _first(reading, run.stopping, seconds=self._timeout):
             cut = run.stop_outcome if run.stopping.is_set() else self._timed_out()
             run.cancellation.cancel()
             await asyncio.wait({reading}, timeout=GRACE_SECONDS)
@@ -492,11 +491,11 @@ def _left_by(events: AgentRunEvents[Any] | None, run: Run) -> tuple[list[ModelMe
     return run.partial.messages(), None
 
 
-async def _first(task: asyncio.Task[Any], event: asyncio.Event, timeout: float | None = None) -> bool:
+async def _first(task: asyncio.Task[Any], event: asyncio.Event, seconds: float | None = None) -> bool:
     """Wait until the task is done, the event is set or the time is up; whether the task is done."""
     waiting = asyncio.create_task(event.wait())
     try:
-        await asyncio.wait({task, waiting}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({task, waiting}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     finally:
         waiting.cancel()
     return task.done()

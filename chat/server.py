@@ -6,8 +6,9 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
+from types import FrameType
 from typing import Any
 
 import gradio as gr
@@ -59,6 +60,8 @@ class Server:
         """
         if _is_reloading(self.demo):
             return
+        _set_up_logging()
+        _set_up_tracing()
         port = _wanted_port()
         self._claim_database()
         try:
@@ -114,11 +117,11 @@ class Server:
                 state_session_capacity=1_000,
             )
         except OSError as error:
-            raise StartError(f"Port {port} is taken. Set GRADIO_SERVER_PORT to another, or stop what uses it.") from error
+            raise StartError(_taken(port)) from error
         self.demo.server.config.timeout_graceful_shutdown = CLOSE_SECONDS
 
     @asynccontextmanager
-    async def _lifespan(self, app: Any) -> AsyncIterator[dict[str, Services]]:
+    async def _lifespan(self, app: Any) -> AsyncGenerator[dict[str, Services], None]:
         model = self._agent.model
         if isinstance(model, LocalModel):
             model.start()  # Loads beside the first page.
@@ -163,10 +166,12 @@ def _wanted_port() -> int | None:
         try:
             probe.bind((os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"), int(wanted)))
         except OSError as error:
-            raise StartError(
-                f"Port {wanted} is taken. Set GRADIO_SERVER_PORT to another, or stop what uses it."
-            ) from error
+            raise StartError(_taken(wanted)) from error
     return int(wanted)
+
+
+def _taken(port: object) -> str:
+    return f"Port {port} is taken. Set GRADIO_SERVER_PORT to another, or stop what uses it."
 
 
 def _is_reloading(demo: gr.Blocks) -> bool:
@@ -175,14 +180,28 @@ def _is_reloading(demo: gr.Blocks) -> bool:
 
 def _wait_for_signal() -> None:
     stopped = threading.Event()
-    for name in ("SIGINT", "SIGTERM"):
-        signal.signal(getattr(signal, name), lambda *_: stopped.set())
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        stopped.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
     while not stopped.wait(1):  # In steps, so that Windows delivers the signal.
         pass
 
 
-def set_up_logging() -> None:
+def _set_up_logging() -> None:
     """Warnings and worse on the terminal, without the values of secrets."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     for handler in logging.getLogger().handlers:
         handler.addFilter(SecretsFilter())
+
+
+def _set_up_tracing() -> None:
+    """Trace the agent's runs, and the database's statements beside them. Nothing is sent without a Logfire token."""
+    try:
+        import logfire  # Optional: see the README.
+    except ImportError:
+        return
+    logfire.configure(send_to_logfire="if-token-present", console=False, service_name="parley")
+    logfire.instrument_pydantic_ai()

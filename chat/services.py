@@ -1,6 +1,6 @@
 """What a chat server holds open from its start to its end."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -30,7 +30,7 @@ class Services:
 
 
 @asynccontextmanager
-async def open_services(settings: Settings) -> AsyncIterator[Services]:
+async def open_services(settings: Settings) -> AsyncGenerator[Services, None]:
     """Open the database, recover what a killed server left, and close everything at the end.
 
     Raises:

@@ -92,7 +92,7 @@ def read_settings(arguments: list[str]) -> Settings:
     load_dotenv(Path.cwd() / ".env", override=False)
     command_line: CliSettingsSource[Settings] = CliSettingsSource(Settings, cli_parse_args=arguments)
     try:
-        return Settings(_cli_settings_source=command_line)
+        return Settings(_cli_settings_source=command_line)  # pyright: ignore[reportCallIssue]  # dataclass_transform hides the settings' own arguments
     except ValidationError as error:
         raise SettingsError(_sentence(error)) from error
 

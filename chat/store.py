@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from pydantic import TypeAdapter
 from pydantic_ai import DeferredToolRequests, ModelMessage, ModelMessagesTypeAdapter, RunUsage
@@ -242,4 +242,3 @@ def _record(row: sqlite3.Row) -> ConversationRecord:
         updated_at=datetime.fromisoformat(row["updated_at"]),
         format_version=row["format_version"],
     )
-

@@ -9,7 +9,7 @@ tab, a lost connection or a restart.
 """
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from html import escape
 from pathlib import Path
@@ -70,7 +70,7 @@ class ChatPage(gr.ChatInterface):
     def __init__(self, agent: ChatAgent, settings: Settings) -> None:
         self._agent = agent
         self._watching: dict[tuple[Owner, str | None], object] = {}
-        super().__init__(
+        super().__init__(  # pyright: ignore[reportUnknownMemberType]  # Gradio leaves a list's items open
             self.converse,
             chatbot=_chatbot(agent, settings),
             textbox=_textbox(),
@@ -100,12 +100,14 @@ class ChatPage(gr.ChatInterface):
     # What Gradio calls `_setup_events` wires some twelve chained requests for a message; here each action is one.
     def _setup_events(self) -> None:
         self.status = gr.HTML(
-            value=_status(View(None)),
+            # Not yet any of a view's phases: the first one that is painted must be seen as a change.
+            value={**_status(View(None)), "phase": "loading"},
             html_template="<p role='status' aria-live='polite'>${value.notice || ''}</p>",
             js_on_load="parley.start(props, trigger, watch)",
             apply_default_css=False,
             elem_id="status",
         )
+        earlier = gr.Button("Show earlier messages", size="sm", elem_id="earlier")
         # Both are there at any time; the style shows the one that fits the phase.
         self.textbox.stop_btn = True
         page, frame = self.status, [self.chatbot, self.status]
@@ -122,6 +124,7 @@ class ChatPage(gr.ChatInterface):
         )
         page.clear(None, [self.textbox], [self.textbox], js="(text) => parley.cleared(text)", api_visibility="private")
         self.load(self.watch, [page], frame, js="(status) => parley.opened(status)", **quiet)
+        earlier.click(self.watch, [page], frame, js="(status) => parley.earlier(status)", **quiet)
         page.apply(self.watch, [page], frame, trigger_mode="multiple", **quiet)
         self.chatbot.example_select(self.example, [page], frame, **quiet)
         self.chatbot.retry(self.retry, [page], frame, **quiet)
@@ -139,7 +142,7 @@ class ChatPage(gr.ChatInterface):
             js_on_load=None,
             elem_id="conversations",
         )
-        gr.on(
+        gr.on(  # pyright: ignore[reportUnknownMemberType]  # Gradio leaves callables open
             [self.load, self.status.input],
             self.conversations,
             None,
@@ -150,7 +153,7 @@ class ChatPage(gr.ChatInterface):
             trigger_mode="always_last",
         )
 
-    async def converse(self, text: str, status: Status, request: gr.Request) -> AsyncIterator[Frame]:
+    async def converse(self, text: str, status: Status, request: gr.Request) -> AsyncGenerator[Frame, None]:
         """Send a message, to the conversation of `status` or to a new one, and stream it as it becomes.
 
         Yields the messages that the page shows, and the state of the conversation: `conversation` is its id, `phase`
@@ -168,7 +171,7 @@ class ChatPage(gr.ChatInterface):
             async for frame in frames:
                 yield frame
 
-    async def watch(self, status: Status, request: gr.Request) -> AsyncIterator[Frame]:
+    async def watch(self, status: Status, request: gr.Request) -> AsyncGenerator[Frame, None]:
         """Stream a conversation while a reply is being written in it; then, and without one, show it as it is."""
         status = _status_from(status)
         try:
@@ -190,13 +193,13 @@ class ChatPage(gr.ChatInterface):
             if self._watching.get(key) is mine:
                 del self._watching[key]
 
-    async def example(self, status: Status, request: gr.Request, data: gr.SelectData) -> AsyncIterator[Frame]:
+    async def example(self, status: Status, request: gr.Request, data: gr.SelectData) -> AsyncGenerator[Frame, None]:
         """Send the example that was clicked."""
         async with aclosing(self.converse(str(data.value["text"]), status, request)) as frames:
             async for frame in frames:
                 yield frame
 
-    async def retry(self, status: Status, request: gr.Request) -> AsyncIterator[Frame]:
+    async def retry(self, status: Status, request: gr.Request) -> AsyncGenerator[Frame, None]:
         """Answer the newest prompt again."""
         status = _status_from(status)
         try:
@@ -208,7 +211,7 @@ class ChatPage(gr.ChatInterface):
             async for frame in frames:
                 yield frame
 
-    async def option(self, status: Status, request: gr.Request, data: gr.SelectData) -> AsyncIterator[Frame]:
+    async def option(self, status: Status, request: gr.Request, data: gr.SelectData) -> AsyncGenerator[Frame, None]:
         """Do what the button under the last message says."""
         chosen = self.retry(status, request) if data.value == "retry" else self.converse(CONTINUE, status, request)
         async with aclosing(chosen) as frames:
@@ -228,7 +231,7 @@ class ChatPage(gr.ChatInterface):
 
     async def conversations(self, request: gr.Request) -> str:
         """The sidebar's list: the owner's newest conversations, as HTML."""
-        owner = owner_of(cast(Request, request.request))
+        owner = owner_of(cast("Request", request.request))
         if owner is None:
             return ""
         return "".join(map(_link, await _services(request).library.conversations(owner, limit=LISTED)))
@@ -250,7 +253,7 @@ async def announcements(request: Request) -> Response:
     services: Services = request.state.services
     shown = conversation_id_from(request.query_params.get("c"))
 
-    async def events() -> AsyncIterator[str]:
+    async def events() -> AsyncGenerator[str, None]:
         async with aclosing(services.changes.follow(owner)) as followed:
             token = await services.runs.token(owner, shown) if shown else None
             yield f"data: {json.dumps({shown or '': token})}\n\n"
@@ -266,11 +269,11 @@ ROUTES = [Route("/parley/announcements", announcements)]
 
 
 def _services(request: gr.Request) -> Services:
-    return cast(Request, request.request).state.services
+    return cast("Request", request.request).state.services
 
 
 def _owner(request: gr.Request) -> Owner:
-    owner = owner_of(cast(Request, request.request))
+    owner = owner_of(cast("Request", request.request))
     if owner is None:
         raise Refused(NO_COOKIE)
     return owner
@@ -285,7 +288,7 @@ def _conversation(status: Status) -> str:
 
 def _status_from(value: object) -> Status:
     """The state that a page sent: a dict, whatever a client really sent."""
-    return dict(cast(Status, value)) if isinstance(value, dict) else {}
+    return dict(cast("Status", value)) if isinstance(value, dict) else {}
 
 
 def _status(view: View, sent: Status | None = None) -> Status:
@@ -318,7 +321,7 @@ def _chatbot(agent: ChatAgent, settings: Settings) -> gr.Chatbot:
         scale=1,
         height="100%",
         placeholder=_welcome(agent, settings),
-        latex_delimiters=cast(Any, LATEX),
+        latex_delimiters=cast("Any", LATEX),
         buttons=["copy"],
         feedback_options=None,
         elem_id="conversation",

@@ -1,7 +1,8 @@
 """What a page shows of a conversation: the newest part of it as stored, and the reply that is being written."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -46,7 +47,7 @@ class View:
     window: int = WINDOW
 
 
-async def watch(services: Services, owner: Owner, conversation: object, window: object) -> AsyncIterator[View]:
+async def watch(services: Services, owner: Owner, conversation: object, window: object) -> AsyncGenerator[View, None]:
     """A conversation as it is now and, while a reply is being written in it, as it becomes.
 
     Ends when nothing is being written. `conversation` and `window` come from the page and can be anything.
@@ -65,23 +66,19 @@ async def watch(services: Services, owner: Owner, conversation: object, window: 
             yield view
 
 
-async def _live(stored: View, run: Run) -> AsyncIterator[View]:
+async def _live(stored: View, run: Run) -> AsyncGenerator[View, None]:
     version = -1
-    while run.state != "done":
-        try:
+    while not run.done:
+        with suppress(TimeoutError):  # Nothing new; the same view says that the connection lives.
             version = await asyncio.wait_for(run.after(version), KEEPALIVE_SECONDS)
-        except TimeoutError:
-            pass  # Nothing new; the same view says that the connection lives.
-        if run.state != "done":
-            yield replace(
-                stored, messages=[*stored.messages, *_partial(run)], token=run.token, phase=run.state, notice=_say(run)
-            )
-            await asyncio.sleep(PAINT_SECONDS)
+        if run.done:
+            return
+        messages = [*stored.messages, *_partial(run)]
+        yield replace(stored, messages=messages, token=run.token, phase=run.state, notice=_say(run))
+        await asyncio.sleep(PAINT_SECONDS)
 
 
-async def _stored(
-    services: Services, owner: Owner, conversation_id: str, window: int, run: Run | None
-) -> View | None:
+async def _stored(services: Services, owner: Owner, conversation_id: str, window: int, run: Run | None) -> View | None:
     loaded = await services.store.load_entries(conversation_id, limit=window, scope=owner)
     if loaded is None:
         return None

@@ -54,12 +54,12 @@ from pydantic_ai.messages import (
     WebCitationSource,
 )
 
-SECRET = "never-for-visitors"
+HIDDEN = "never-for-visitors"
 """In every text of a sample that only the model may see."""
 
 NOON = datetime(2026, 1, 2, 12, 0, 0, 123456, tzinfo=UTC)
 EVERY_BYTE = bytes(range(256))
-IMAGE = BinaryContent(EVERY_BYTE, media_type="image/png", vendor_metadata={"detail": "high"})
+IMAGE = BinaryContent.narrow_type(BinaryContent(EVERY_BYTE, media_type="image/png", vendor_metadata={"detail": "high"}))
 SOUND = BinaryContent(EVERY_BYTE, media_type="audio/wav")
 
 USER_CONTENT: list[UserContent] = [
@@ -77,7 +77,7 @@ USER_CONTENT: list[UserContent] = [
 ]
 
 REQUEST_PARTS: list[ModelRequestPart] = [
-    SystemPromptPart(SECRET, timestamp=NOON, dynamic_ref="prompt"),
+    SystemPromptPart(HIDDEN, timestamp=NOON, dynamic_ref="prompt"),
     UserPromptPart(USER_CONTENT, timestamp=NOON),
     SpeechPart(speaker="user", transcript="spoken", audio=SOUND),
     ToolSearchReturnPart(content={"discovered_tools": [{"name": "add"}]}, tool_call_id="search"),
@@ -88,9 +88,9 @@ REQUEST_PARTS: list[ModelRequestPart] = [
     ToolAvailabilityDeltaPart(tools_added=["add"], tool_call_id="search"),
     CapabilityLoadDeltaPart(loaded=["maths"], tool_call_id="load"),
     ModelSettingsDeltaPart(settings={"thinking": "high"}, top_level=True),
-    InstructionDeltaPart(id=None, content=SECRET),
-    InstructionBaselinePart(instructions=[InstructionPart(content=SECRET)]),
-    CompactionPart(content="what was said", id="c-1", provider_name="anthropic"),
+    InstructionDeltaPart(id=None, content=HIDDEN),
+    InstructionBaselinePart(instructions=[InstructionPart(content=HIDDEN)]),
+    CompactionPart(content="what was said", metadata={"by": "test"}),
 ]
 
 RESPONSE_PARTS: list[ModelResponsePart] = [
@@ -112,12 +112,14 @@ RESPONSE_PARTS: list[ModelResponsePart] = [
     NativeToolCallPart("web_search", {"query": "sky"}, tool_call_id="web", provider_name="openai"),
     NativeToolReturnPart("web_search", ["blue"], tool_call_id="web", provider_name="openai", timestamp=NOON),
     CompactionPart(content=None, id="c-2", provider_name="openai", provider_details={"encrypted_content": "x"}),
-    FilePart(BinaryContent.narrow_type(IMAGE), id="f-1", provider_name="openai"),
-    SpeechPart(speaker="assistant", transcript="said", timestamps=[SpeechTimestamp("said", 0, 400)]),
+    FilePart(IMAGE, id="f-1", provider_name="openai"),
+    SpeechPart(
+        speaker="assistant", transcript="said", timestamps=[SpeechTimestamp(text="said", start_ms=0, duration_ms=400)]
+    ),
 ]
 
 EVERY_MESSAGE: list[ModelMessage] = [
-    ModelRequest([UserPromptPart("Look at the sky.", timestamp=NOON)], instructions=SECRET, timestamp=NOON),
+    ModelRequest([UserPromptPart("Look at the sky.", timestamp=NOON)], instructions=HIDDEN, timestamp=NOON),
     ModelResponse(
         RESPONSE_PARTS,
         usage=RequestUsage(input_tokens=5, output_tokens=7, details={"reasoning_tokens": 2}),

@@ -1,6 +1,7 @@
 """A scripted agent, to try the chat without a model: `python app.py --agent tests.scripted:agent`.
 
-What it does is said in the prompt: `fast`, `slow`, `long 5000`, `think`, `tool`, `hang`, `fail`, `markdown`, `echo ...`.
+What it does is said in the prompt: `fast`, `slow 30`, `long 5000`, `think`, `tool`, `hang`, `fail`, `markdown`,
+`turns`, `count ...`, `echo ...`.
 Anything else is answered in a few words.
 """
 
@@ -52,6 +53,9 @@ async def _script(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterato
         yield "I will add them. "
         yield {1: DeltaToolCall(name="add", json_args='{"a": 19, "b": 23}', tool_call_id="call-1")}
         return
+    if command == "turns":
+        yield f"{sum(_is_prompt(message) for message in messages)} turns"
+        return
     for word in _words(command, rest):
         await asyncio.sleep(TOKEN_SECONDS * (20 if command == "slow" else 1))
         yield word
@@ -63,6 +67,8 @@ def _words(command: str, rest: str) -> list[str]:
     if command in ("long", "slow", "fast"):
         count = int(rest) if rest.isdecimal() else 60
         return [f"word{n} " for n in range(1, count + 1)]
+    if command == "count":
+        return [f"{len(rest)} ", "characters"]
     if command == "markdown":
         return re.findall(r"\S*\s*", MARKDOWN)
     if command == "tool":
@@ -73,6 +79,10 @@ def _words(command: str, rest: str) -> list[str]:
 def _last_prompt(messages: list[ModelMessage]) -> str:
     prompts = [part for message in messages for part in message.parts if isinstance(part, UserPromptPart)]
     return str(prompts[-1].content)
+
+
+def _is_prompt(message: ModelMessage) -> bool:
+    return any(isinstance(part, UserPromptPart) for part in message.parts)
 
 
 def _has_tool_result(messages: list[ModelMessage]) -> bool:

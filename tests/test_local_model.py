@@ -6,8 +6,10 @@ import os
 import subprocess
 import sys
 import zipfile
-from collections.abc import Generator
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -15,7 +17,7 @@ import anyio.lowlevel
 import platformdirs
 import pytest
 from pydantic import BaseModel
-from pydantic_ai import Agent
+from pydantic_ai import Agent, RunContext
 from pydantic_ai.messages import (
     BinaryContent,
     ModelMessage,
@@ -28,7 +30,7 @@ from pydantic_ai.messages import (
     ToolReturnPart,
     UserPromptPart,
 )
-from pydantic_ai.models import ModelRequestParameters
+from pydantic_ai.models import CompletedStreamedResponse, ModelRequestParameters, StreamedResponse
 from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.settings import ModelSettings
 
@@ -69,6 +71,33 @@ def narrow_model(weights: Weights) -> Generator[LocalModel]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "CONTEXT_TOKENS", 1024)
         model = local_model(weights)
+        model.start()
+        asyncio.run(model.ready())
+    yield model
+    model.close()
+
+
+THINKING_TEMPLATE = """
+{%- for message in messages %}{{ '<|im_start|>' + message.role + '\\n' }}
+{%- if message.role == 'assistant' and message.reasoning_content %}
+{{- '<think>\\n' + message.reasoning_content + '\\n</think>\\n\\n' }}
+{%- endif %}{{ message.content + '<|im_end|>\\n' }}{% endfor %}
+{%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"""
+"""As much of a thinking model's chat template as llama.cpp needs to tell thoughts from answers."""
+
+
+@pytest.fixture(scope="session")
+def thinking_model(weights: Weights) -> Generator[LocalModel]:
+    """SmolLM2 in the manner of Qwen3. What it thinks must be prescribed, it cannot."""
+    library = module._xllamacpp()
+
+    def server(params: Any) -> Any:
+        params.chat_template = THINKING_TEMPLATE
+        return library.Server(params)
+
+    model = local_model(Weights(weights.path, "Qwen3-in-name-only", ""))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_xllamacpp", lambda: SimpleNamespace(CommonParams=library.CommonParams, Server=server))
         model.start()
         asyncio.run(model.ready())
     yield model
@@ -327,10 +356,8 @@ ENDLESS = ModelSettings(max_tokens=7000, extra_body={"ignore_eos": True, "temper
 @pytest.mark.anyio
 class TestChat:
     async def test_answers_word_by_word_and_counts_them(self, model: LocalModel) -> None:
-        deltas: list[str] = []
         async with Agent(model).run_stream("What is the capital of France?") as run:
-            async for delta in run.stream_text(delta=True, debounce_by=None):
-                deltas.append(delta)
+            deltas = [delta async for delta in run.stream_text(delta=True, debounce_by=None)]
         assert "Paris" in "".join(deltas)
         assert len(deltas) > 2
         assert run.usage.input_tokens > 50
@@ -363,8 +390,18 @@ class TestChat:
                 break
         await until_busy(model, 0)
 
-    async def test_a_cancelled_task_stops_the_model_while_it_still_reads(self, model: LocalModel) -> None:
-        task = asyncio.create_task(Agent(model).run("word " * 2000, model_settings={"max_tokens": 1000}))
+    @pytest.mark.parametrize("streamed", [True, False])
+    async def test_a_cancelled_task_stops_the_model_while_it_still_reads(
+        self, model: LocalModel, streamed: bool
+    ) -> None:
+        async def ask() -> None:
+            prompt = f"{streamed} " + "word " * 7000
+            if not streamed:
+                await Agent(model).run(prompt)
+            async with Agent(model).run_stream(prompt) as run:
+                await run.get_output()
+
+        task = asyncio.create_task(ask())
         await until_busy(model, 1)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -428,15 +465,15 @@ class TestChat:
             await Agent(model).run("bird " * 9000)
 
     async def test_tools_are_left_out(self, model: LocalModel) -> None:
-        agent = Agent(model)
-
-        @agent.tool_plain
         def weather(city: str) -> str:
             """The weather in a city."""
             raise AssertionError(city)
 
-        result = await agent.run("What is the capital of France?", model_settings={"tool_choice": "auto"})
-        assert "Paris" in result.output
+        recorder = record(model)
+        for asked in model, recorder:
+            agent = Agent(asked, tools=[weather])
+            assert (await agent.run("What is the capital of France?", model_settings={"tool_choice": "auto"})).output
+        assert recorder.recorder.parameters.function_tools == []
 
     async def test_a_conversation_of_another_model_goes_on(self, model: LocalModel) -> None:
         messages: list[ModelMessage] = [
@@ -445,8 +482,16 @@ class TestChat:
             ModelRequest([ToolReturnPart("look", "A cat.", "1")]),
             ModelResponse([TextPart("It is a cat.")]),
         ]
-        result = await Agent(model).run("What is the capital of France?", message_history=messages)
-        assert "Paris" in result.output
+        recorder = record(model)
+        for asked in model, recorder:
+            result = await Agent(asked).run("What is the capital of France?", message_history=messages)
+            assert result.output
+        said = [getattr(part, "content", None) for message in recorder.seen for part in message.parts]
+        assert said[-3:] == [
+            "Look:\n[A file of type binary is attached here; this model reads text only.]",
+            "It is a cat.",
+            "What is the capital of France?",
+        ]
 
     async def test_fills_a_schema(self, model: LocalModel) -> None:
         class City(BaseModel):
@@ -456,9 +501,9 @@ class TestChat:
         result = await Agent(model, output_type=City).run("Paris is a city in France.")
         assert result.output == City(name="Paris", country="France")
 
-    async def test_thoughts_are_told_from_the_answer(self, model: LocalModel) -> None:
-        grammar = ModelSettings(extra_body={"grammar": 'root ::= "<think>Hm.</think>Paris"'})
-        result = await Agent(model).run("What is the capital of France?", model_settings=grammar)
+    async def test_thoughts_are_told_from_the_answer(self, thinking_model: LocalModel) -> None:
+        thought = ModelSettings(extra_body={"grammar": 'root ::= "<think>\\nHm.\\n</think>\\n\\nParis"'})
+        result = await Agent(thinking_model).run("What is the capital of France?", model_settings=thought)
         assert [type(part) for part in result.response.parts] == [ThinkingPart, TextPart]
         assert result.output == "Paris"
 
@@ -469,14 +514,17 @@ class Recorder(WrapperModel):
     seen: list[ModelMessage]
     parameters: ModelRequestParameters
 
-    async def request(
+    @asynccontextmanager
+    async def request_stream(
         self,
         messages: list[ModelMessage],
         model_settings: ModelSettings | None,
         model_request_parameters: ModelRequestParameters,
-    ) -> ModelResponse:
+        run_context: RunContext[Any] | None = None,
+    ) -> AsyncGenerator[StreamedResponse]:
         self.seen, self.parameters = messages, model_request_parameters
-        return ModelResponse([TextPart("Noted.")], model_name=self.model_name)
+        answer = ModelResponse([TextPart("Noted.")], model_name=self.model_name)
+        yield CompletedStreamedResponse(answer, model_request_parameters=model_request_parameters)
 
 
 class Recording(LocalModel):
