@@ -104,4 +104,5 @@ class SecretsFilter(logging.Filter):
 def _when(retry_after: float | None) -> str:
     if retry_after is None:
         return "Try again in a minute."
-    return f"Try again in {max(1, round(retry_after)):,} seconds."
+    seconds = max(1, round(retry_after))
+    return f"Try again in {seconds:,} second{'s' if seconds > 1 else ''}."

@@ -49,7 +49,7 @@ class Library:
 
 
 def _first_words(prompt: str) -> str:
-    text = " ".join(prompt[: LONGEST_TITLE * 4].split())
+    text = " ".join(prompt.strip()[: LONGEST_TITLE * 4].split())
     if len(text) <= LONGEST_TITLE:
         return text
     return f"{text[:LONGEST_TITLE].rpartition(' ')[0] or text[:LONGEST_TITLE]}…"

@@ -61,7 +61,7 @@ class Server:
         if _is_reloading(self.demo):
             return
         _set_up_logging()
-        _set_up_tracing()
+        set_up_tracing()
         port = _wanted_port()
         self._claim_database()
         try:
@@ -197,7 +197,7 @@ def _set_up_logging() -> None:
         handler.addFilter(SecretsFilter())
 
 
-def _set_up_tracing() -> None:
+def set_up_tracing() -> None:
     """Trace the agent's runs, and the database's statements beside them. Nothing is sent without a Logfire token."""
     try:
         import logfire  # Optional: see the README.

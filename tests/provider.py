@@ -6,6 +6,7 @@ Like the real one it refuses a history that is not valid.
 """
 
 import json
+import os
 import select
 import socket
 import struct
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from queue import Queue
 from typing import Any
+from uuid import uuid4
 
 KEY = "sk-the-tests-own-secret"
 """The only key that it accepts."""
@@ -39,7 +41,6 @@ class Exchange:
 
     path: str
     body: dict[str, Any]
-    answering: threading.Event = field(default_factory=threading.Event)
     left: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -55,7 +56,6 @@ class Provider:
     def __init__(self) -> None:
         self.exchanges: list[Exchange] = []
         self.asked: Queue[Exchange] = Queue()
-        self._closing = threading.Event()
         handler = type("Handler", (_Handler,), {"provider": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
@@ -88,6 +88,7 @@ class _Gone(Exception):
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     provider: Provider
+    exchange: Exchange
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # The base class names it.
         pass
@@ -110,7 +111,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.refuse(400, "invalid_request_error", problem)
         else:
             command, _, rest = exchange.prompt.partition(" ")
-            exchange.answering.set()
+            self.exchange = exchange
             FAULTS.get(exchange.prompt, _COMMANDS.get(command, _talk))(self, rest)
 
     def refuse(self, status: int, code: str, message: str = SECRET, **headers: str) -> None:
@@ -162,7 +163,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def reset(self) -> None:
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.connection.close()
+        os.close(self.connection.detach())
 
 
 _CHUNK = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1_700_000_000, "model": "test"}
@@ -198,8 +199,7 @@ def _steady(handler: _Handler, rest: str) -> None:
 
 
 def _call(handler: _Handler, rest: str) -> None:
-    exchange = handler.provider.exchanges[-1]
-    result = exchange.body["messages"][-1]
+    result = handler.exchange.body["messages"][-1]
     handler.begin()
     if result["role"] == "tool":
         handler.text(["The tool said: ", result["content"]])
@@ -207,10 +207,9 @@ def _call(handler: _Handler, rest: str) -> None:
         return
     name, _, arguments = rest.partition(" ")
     handler.text([HERE])
-    number = f"call-{len(handler.provider.exchanges)}"
-    function = {"index": 0, "id": number, "type": "function", "function": {"name": name, "arguments": ""}}
-    handler.chunk({"tool_calls": [function]})
-    for piece in ((arguments or "{}")[:3], (arguments or "{}")[3:]):
+    function = {"name": name, "arguments": ""}
+    handler.chunk({"tool_calls": [{"index": 0, "id": f"call-{uuid4()}", "type": "function", "function": function}]})
+    for piece in (arguments[:3], arguments[3:]):
         handler.chunk({"tool_calls": [{"index": 0, "function": {"arguments": piece}}]})
     handler.end("tool_calls")
 

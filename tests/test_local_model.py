@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 import anyio.lowlevel
@@ -496,7 +496,7 @@ class TestChat:
     async def test_fills_a_schema(self, model: LocalModel) -> None:
         class City(BaseModel):
             name: str
-            country: str
+            country: Literal["France", "Italy"]
 
         result = await Agent(model, output_type=City).run("Paris is a city in France.")
         assert result.output == City(name="Paris", country="France")
