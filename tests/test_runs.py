@@ -155,7 +155,7 @@ async def until(run: Run, condition: Callable[[], bool]) -> None:
 
 
 async def done(run: Run) -> None:
-    await until(run, lambda: run.state == "done")
+    await until(run, lambda: run.done)
 
 
 async def soon(awaitable: Awaitable[Any]) -> Any:
@@ -280,8 +280,8 @@ async def test_a_watcher_gets_the_latest_state_and_never_a_backlog(services: Ser
     newest = await soon(run.after(version))
     assert text_of(run) == "".join(f"{number} " for number in range(100))
     waiting = asyncio.create_task(run.after(newest))
-    done_tasks, _ = await asyncio.wait({waiting}, timeout=0)
-    assert not done_tasks
+    ready, _ = await asyncio.wait({waiting}, timeout=0)
+    assert not ready
     pen.write("more")
     assert await soon(waiting) > newest
     pen.end()

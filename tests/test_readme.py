@@ -1,0 +1,37 @@
+"""The README's promises that a machine can check."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from chat.settings import Settings
+from tests.browser import ROOT, START_SECONDS
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_its_python_examples_run_as_they_stand(tmp_path: Path) -> None:
+    examples = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert examples
+    for example in examples:
+        ran = subprocess.run(
+            [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{example}"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=START_SECONDS,
+            check=False,
+        )
+        assert (ran.returncode, ran.stdout) == (0, "2 1 1\n"), ran.stderr
+
+
+def test_its_table_lists_every_setting() -> None:
+    listed = set(re.findall(r"\| `CHAT_(\w+)` \| `--([\w-]+)` \|", README))
+    assert listed == {(name.upper(), name.replace("_", "-")) for name in Settings.model_fields}
+
+
+def test_the_space_gets_the_gradio_that_is_pinned() -> None:
+    pinned = re.search(r"^gradio==(.+)$", (ROOT / "requirements.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    assert pinned is not None
+    assert f"sdk_version: {pinned[1]}\n" in README
