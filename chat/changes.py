@@ -2,6 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import suppress
+
+QUIET_SECONDS = 20
+"""The longest silence towards a follower: proxies end connections that say nothing for a minute, and one that is gone
+is only noticed when something is said."""
 
 
 class Changes:
@@ -18,14 +23,18 @@ class Changes:
             follower.wake.set()
 
     async def follow(self, owner: str) -> AsyncGenerator[dict[str, str], None]:
-        """Announcements to `owner` from now on: tokens by conversation id. Ends with `close`."""
+        """Announcements to `owner` from now on: tokens by conversation id. Ends with `close`.
+
+        An empty one comes when there was nothing to say for `QUIET_SECONDS`.
+        """
         follower = _Follower()
         self._followers.setdefault(owner, set()).add(follower)
         try:
             while not self._closed:
-                await follower.wake.wait()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(follower.wake.wait(), QUIET_SECONDS)
                 follower.wake.clear()
-                if follower.news:
+                if follower.news or not self._closed:
                     news, follower.news = follower.news, {}
                     yield news
         finally:

@@ -131,6 +131,7 @@ const parley = (() => {
   );
   setInterval(() => {
     const { phase, keepalive } = props ? status() : {};
+    if (pending && Date.now() - pending.sent > 10_000) pending = null; // It never arrived; its text is in the box.
     if (!document.hidden && phase && phase !== "idle" && Date.now() - painted > 2500 * keepalive) refresh();
   }, 1000);
 

@@ -10,7 +10,7 @@ tab, a lost connection or a restart.
 
 import json
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from html import escape
 from pathlib import Path
 from typing import Any, cast
@@ -21,7 +21,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from chat.agent import ChatAgent
-from chat.database import DatabaseError
+from chat.database import DatabaseError, DatabaseUnavailable
 from chat.identity import Owner, owner_of
 from chat.library import Listed
 from chat.render import GradioMessage, PromptRefused, prompt_from
@@ -241,7 +241,8 @@ class ChatPage(gr.ChatInterface):
         prompt = prompt_from(text)
         conversation = status.get("conversation")
         run = await services.runs.send(owner, _conversation(status) if conversation else None, prompt, self._agent)
-        await services.library.title_from_prompt(owner, run.conversation_id, prompt)
+        with suppress(DatabaseUnavailable):  # The prompt is stored; a title can wait for the next one.
+            await services.library.title_from_prompt(owner, run.conversation_id, prompt)
         return run
 
 
@@ -258,7 +259,7 @@ async def announcements(request: Request) -> Response:
             token = await services.runs.token(owner, shown) if shown else None
             yield f"data: {json.dumps({shown or '': token})}\n\n"
             async for news in followed:
-                yield f"data: {json.dumps(news)}\n\n"
+                yield f"data: {json.dumps(news)}\n\n" if news else ":\n\n"  # A comment, which no page acts on.
 
     return StreamingResponse(
         events(), media_type="text/event-stream", headers={"cache-control": "no-store", "x-accel-buffering": "no"}
