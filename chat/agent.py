@@ -13,8 +13,9 @@ from pydantic_ai.agent import AbstractAgent
 from pydantic_ai.exceptions import UserError
 from pydantic_ai.models import Model, infer_model
 
-from chat.local_model import LocalModelError, check_library, fetch_weights, local_model
+from chat.local_model import LocalModel, check_library
 from chat.settings import LOCAL_MODEL, Settings
+from chat.weights import LocalModelError, fetch_weights
 
 INSTRUCTIONS = "You are a helpful assistant. Answer clearly and briefly, in the language of the question."
 
@@ -56,7 +57,7 @@ def choose_agent(settings: Settings) -> ChatAgent:
         weights = fetch_weights(reference, platformdirs.user_cache_path("parley"))
     except LocalModelError as error:
         raise AgentError(str(error)) from error
-    return ChatAgent(agent, local_model(weights), weights.name, weights.notice)
+    return ChatAgent(agent, LocalModel(weights), weights.name, weights.notice)
 
 
 def build_agent() -> AnyAgent:

@@ -30,7 +30,7 @@ from pydantic_ai.exceptions import (
     UserError,
 )
 
-from chat.local_model import LocalModelError
+from chat.weights import LocalModelError
 
 _SENTENCES: tuple[tuple[type[Exception], str], ...] = (
     (ModelAuthenticationError, "The model's provider did not accept this chat's key."),
@@ -66,6 +66,8 @@ def sentence_for(error: BaseException) -> str:
             return sentence
     if isinstance(error, ModelHTTPError):
         return f"The model's provider refused the request ({error.status_code})."
+    if isinstance(error, ModelAPIError) and isinstance(error.__cause__, ValueError):  # Its answer was no JSON.
+        return sentence_for(UnexpectedModelBehavior(""))
     if isinstance(error, ModelAPIError):
         return "The model's provider could not be asked."
     if isinstance(error, AgentRunError):

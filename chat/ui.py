@@ -122,7 +122,7 @@ class ChatPage(gr.ChatInterface):
             show_progress="hidden",
             concurrency_limit=None,
         )
-        page.clear(None, [self.textbox], [self.textbox], js="(text) => parley.cleared(text)", api_visibility="private")
+        page.clear(None, [self.textbox], [self.textbox], js="(text) => parley.boxed(text)", api_visibility="private")
         self.load(self.watch, [page], frame, js="(status) => parley.opened(status)", **quiet)
         earlier.click(self.watch, [page], frame, js="(status) => parley.earlier(status)", **quiet)
         page.apply(self.watch, [page], frame, trigger_mode="multiple", **quiet)

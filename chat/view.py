@@ -70,12 +70,16 @@ async def _live(stored: View, run: Run) -> AsyncGenerator[View, None]:
     version = -1
     while not run.done:
         with suppress(TimeoutError):  # Nothing new; the same view says that the connection lives.
-            version = await asyncio.wait_for(run.after(version), KEEPALIVE_SECONDS)
+            # Not `wait_for`: in Python 3.11 it can swallow the cancellation of a watcher that is gone.
+            async with asyncio.timeout(KEEPALIVE_SECONDS):
+                version = await run.after(version)
         if run.done:
             return
-        messages = [*stored.messages, *_partial(run)]
+        partial = _partial(run)
+        messages = [*stored.messages, *partial]
         yield replace(stored, messages=messages, token=run.token, phase=run.state, notice=_say(run))
-        await asyncio.sleep(PAINT_SECONDS)
+        if partial:  # The first words are shown at once; what follows is worth gathering.
+            await asyncio.sleep(PAINT_SECONDS)
 
 
 async def _stored(services: Services, owner: Owner, conversation_id: str, window: int, run: Run | None) -> View | None:

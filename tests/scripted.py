@@ -1,8 +1,7 @@
 """A scripted agent, to try the chat without a model: `python app.py --agent tests.scripted:agent`.
 
-What it does is said in the prompt: `fast`, `slow 30`, `long 5000`, `think`, `tool`, `hang`, `fail`, `markdown`,
-`turns`, `count ...`, `echo ...`.
-Anything else is answered in a few words.
+What it does is said in the prompt: `fast`, `slow 30`, `long 5000`, `think`, `tool`, `tool forever`, `calls`, `hang`,
+`fail`, `markdown`, `turns`, `count ...`, `echo ...`. Anything else is answered in a few words.
 """
 
 import asyncio
@@ -49,6 +48,12 @@ async def _script(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterato
         for word in ("Let ", "me ", "think ", "about ", "it. "):
             await asyncio.sleep(TOKEN_SECONDS)
             yield {0: DeltaThinkingPart(content=word)}
+    if command == "tool" and rest == "forever":
+        yield {0: DeltaToolCall(name="wait", json_args="{}", tool_call_id="call-2")}
+        return
+    if command == "calls":
+        yield f"{waited} calls"
+        return
     if command == "tool" and not _has_tool_result(messages):
         yield "I will add them. "
         yield {1: DeltaToolCall(name="add", json_args='{"a": 19, "b": 23}', tool_call_id="call-1")}
@@ -91,6 +96,18 @@ def _has_tool_result(messages: list[ModelMessage]) -> bool:
 
 
 agent = Agent(FunctionModel(stream_function=_script, model_name="scripted"), name="scripted")  # pyright: ignore[reportArgumentType]
+
+
+waited = 0
+"""How often `wait` was called in this process."""
+
+
+@agent.tool_plain
+async def wait() -> None:
+    """Never return."""
+    global waited
+    waited += 1
+    await asyncio.Event().wait()
 
 
 @agent.tool_plain

