@@ -149,9 +149,16 @@ class Database:
         await self.close()
 
     async def rows(self, sql: str, parameters: Parameters = ()) -> list[sqlite3.Row]:
-        """The rows of a query, as last committed."""
-        with _span(sql):
-            return list(await _opened(self._reader).execute_fetchall(sql, parameters))
+        """The rows of a query, as last committed.
+
+        Raises:
+            DatabaseUnavailable: If the file can't be read now.
+        """
+        try:
+            with _span(sql):
+                return list(await _opened(self._reader).execute_fetchall(sql, parameters))
+        except sqlite3.OperationalError as error:
+            raise DatabaseUnavailable(_sentence(self.path, error)) from error
 
     async def row(self, sql: str, parameters: Parameters = ()) -> sqlite3.Row | None:
         """The first row of a query, as last committed, or `None`."""

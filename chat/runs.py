@@ -41,6 +41,7 @@ from chat.identity import Owner
 from chat.journal import Journal, Outcome, Progress, Unfinished
 from chat.partial import FOLDED_EVENTS, Partial
 from chat.render import starts_turn
+from chat.store import message_json
 
 logger = logging.getLogger(__name__)
 
@@ -385,13 +386,16 @@ class Runs:
         """Store the turn, for as long as it takes."""
         waits = iter(SAVE_RETRY_SECONDS)
         wait = 0.0
+        loaded = list(conversation.messages)
         conversation.messages.extend(ending.messages)
         conversation.usage = ending.usage or conversation.usage
         conversation.deferred_tool_requests = ending.deferred
+        saved = outcome is not None and not ending.messages
         while True:
             try:
-                if outcome is None or ending.messages:
+                if not saved:
                     outcome = await self._save_once(run, conversation, ending, outcome)
+                    saved = True
                 async with self._checkpointing:
                     run.progress.take()
                     await self._journal.finish(run.conversation_id, run.prompt_id, outcome)
@@ -407,7 +411,10 @@ class Runs:
                 await _set_within(self._closing, wait)
             except PydanticSerializationError as error:
                 log_failure(logger, error, run.conversation_id)
-                ending, outcome = _Ending([]), Outcome("failed", "The reply holds something that can't be stored.")
+                ending = _Ending(_storable(ending.messages), ending.usage)
+                conversation.messages = [*loaded, *ending.messages]
+                conversation.deferred_tool_requests = None
+                outcome = Outcome("failed", "The reply holds something that can't be stored.")
 
     async def _save_once(
         self, run: Run, conversation: Conversation, ending: _Ending, outcome: Outcome | None
@@ -506,6 +513,16 @@ def _left_by(events: AgentRunEvents[Any] | None, run: Run) -> tuple[list[ModelMe
     except UserError:  # It raised before it began.
         pass
     return run.partial.messages(), None
+
+
+def _storable(messages: Sequence[ModelMessage]) -> list[ModelMessage]:
+    """The messages before the first that has no JSON."""
+    for index, message in enumerate(messages):
+        try:
+            message_json(message)
+        except PydanticSerializationError:
+            return list(messages[:index])
+    return list(messages)
 
 
 def _cut_by_provider(messages: Sequence[ModelMessage]) -> AgentRunError | None:

@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expec
 
 ROOT = Path(__file__).parent.parent
 START_SECONDS = 60
-SEEN_MS = 15_000
+SEEN_MS = 30_000
 """How long a page may take until it shows what a test waits for: far more than it takes."""
 
 _INSTALLED = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -103,13 +103,18 @@ class Chat:
         lines.put(None)
 
 
-@pytest.fixture(scope="session")
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Browser tests come last: Playwright's event loop runs from the first of them to the end, and allows no other."""
+    items.sort(key=lambda item: "playwright" in getattr(item, "fixturenames", ()))
+
+
+@pytest.fixture(scope="module")  # Its event loop keeps the thread's: async tests of other modules need that one.
 def playwright() -> Iterator[Playwright]:
     with sync_playwright() as playwright:
         yield playwright
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser(playwright: Playwright) -> Iterator[Browser]:
     executable = _installed_browser() or _playwrights_browser(playwright) or _debians_browser()
     if executable is None:

@@ -50,6 +50,11 @@ class Visitor:
                     assert message["success"], message
                     return
 
+    async def post(self, name: str, *data: Any) -> None:
+        """Call an event that does not wait in the queue."""
+        body = {"data": data, "fn_index": self._functions[name], "session_hash": uuid4().hex, "event_data": None}
+        (await self._http.post("/gradio_api/run/predict", json=body)).raise_for_status()
+
     async def last(self, name: str, *data: Any) -> tuple[Messages, Status]:
         """What an event of the page paints at last."""
         frames: tuple[Messages, Status] | None = None

@@ -1,11 +1,12 @@
 """A scripted agent, to try the chat without a model: `python app.py --agent tests.scripted:agent`.
 
-What it does is said in the prompt: `fast`, `slow 30`, `long 5000`, `think`, `tool`, `tool forever`, `calls`, `hang`,
-`fail`, `markdown`, `turns`, `count ...`, `echo ...`. Anything else is answered in a few words.
+What it does is said in the prompt: `fast`, `slow 30`, `long 5000`, `think`, `tool`, `tool forever`, `tool blocked`,
+`calls`, `hang`, `fail`, `markdown`, `turns`, `count ...`, `echo ...`. Anything else is answered in a few words.
 """
 
 import asyncio
 import re
+import threading
 from collections.abc import AsyncIterator
 
 from pydantic_ai import Agent, ModelMessage
@@ -50,6 +51,9 @@ async def _script(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterato
             yield {0: DeltaThinkingPart(content=word)}
     if command == "tool" and rest == "forever":
         yield {0: DeltaToolCall(name="wait", json_args="{}", tool_call_id="call-2")}
+        return
+    if command == "tool" and rest == "blocked":
+        yield {0: DeltaToolCall(name="block", json_args="{}", tool_call_id="call-3")}
         return
     if command == "calls":
         yield f"{waited} calls"
@@ -108,6 +112,12 @@ async def wait() -> None:
     global waited
     waited += 1
     await asyncio.Event().wait()
+
+
+@agent.tool_plain
+def block() -> None:
+    """Never return, and hold a thread."""
+    threading.Event().wait()
 
 
 @agent.tool_plain

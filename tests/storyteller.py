@@ -93,7 +93,8 @@ def serve(database: Path, notes: Path, port: int, ready: Connection) -> None:
     """The chat, as `app.py` runs it; says `True` once it serves."""
     os.environ |= {NOTES: str(notes), "GRADIO_SERVER_PORT": str(port), "GRADIO_ANALYTICS_ENABLED": "False"}
     with redirect_stdout(_Until("Conversations:", ready)):
-        Server(Settings(database=database, agent="tests.storyteller:agent")).run()
+        # No examples: Gradio's handler of them holds a semaphore, which a killed process leaves behind.
+        Server(Settings(database=database, agent="tests.storyteller:agent", examples=())).run()
 
 
 class _Until(TextIOBase):

@@ -294,7 +294,7 @@ async def test_transactions_take_turns(database: Database) -> None:
 
 
 async def test_reading_never_changes_the_file(database: Database) -> None:
-    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+    with pytest.raises(DatabaseUnavailable, match="readonly"):
         await database.rows("INSERT INTO entry (id, kind, message) VALUES ('a', 'message', '')")
 
 

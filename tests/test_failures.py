@@ -94,7 +94,7 @@ def test_an_http_error_reads_like_its_category(category: Any, status: int) -> No
     ("retry_after", "when"),
     [
         (None, "in a minute"),
-        (0.2, "in 1 seconds"),
+        (0.2, "in 1 second"),
         (20, "in 20 seconds"),
         (7200.4, "in 7,200 seconds"),
     ],

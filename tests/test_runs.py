@@ -580,6 +580,20 @@ async def test_a_reply_that_can_not_be_stored_is_one_sentence_and_keeps_other_ru
     assert checkpoints_left(path) == 0
 
 
+async def test_what_comes_before_something_that_can_not_be_stored_is_kept(services: Services, pen: Pen) -> None:
+    @pen.agent.tool_plain
+    async def look() -> object:
+        return {"a thing": object()}
+
+    pen.end("Let me see. ", DeltaToolCalls("look"))
+    run = await answer(services, pen.chat_agent, "hello")
+    assert await stored(services, run.conversation_id) == ["hello", "Let me see. "]
+    assert await outcome(services, run) == Outcome("failed", "The reply holds something that can't be stored.")
+    pen.end("Fine.")
+    await answer(services, pen.chat_agent, "go on", run.conversation_id)
+    assert await stored(services, run.conversation_id) == ["hello", "Let me see. ", "go on", "Fine."]
+
+
 def DeltaToolCalls(*names: str) -> dict[int, DeltaToolCall]:  # noqa: N802  # Reads as what the model sends.
     """Calls of tools without arguments, as a model sends them."""
     return {
@@ -697,6 +711,26 @@ async def test_a_reply_is_put_after_what_another_program_stored_meanwhile(
     pen.end("Fine.")
     await answer(services, pen.chat_agent, "go on", run.conversation_id)
     assert (await stored(services, run.conversation_id))[-2:] == ["go on", "Fine."]
+
+
+async def test_a_reply_that_was_put_there_is_not_put_there_again_when_clearing_up_fails(
+    services: Services, pen: Pen, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish = Journal.finish
+
+    async def fail_once(*arguments: Any) -> None:
+        monkeypatch.setattr(Journal, "finish", finish)
+        raise DatabaseUnavailable("The disk is full.")
+
+    monkeypatch.setattr(runs_module, "SAVE_RETRY_SECONDS", (0,))
+    run = await services.runs.send(ANNA, None, "hello", pen.chat_agent)
+    pen.write("Hi.")
+    await until(run, lambda: text_of(run) == "Hi.")
+    await add_turn(path, run.conversation_id, "from a script", "to a script")
+    monkeypatch.setattr(Journal, "finish", fail_once)
+    pen.end()
+    await done(run)
+    assert await stored(services, run.conversation_id) == ["hello", "from a script", "to a script", "Hi."]
 
 
 async def test_a_prompt_is_put_after_what_another_program_stores_at_the_same_moment(

@@ -1,0 +1,113 @@
+"""The chat through Gradio's own protocol, without a browser: many at once, and visitors who are no page."""
+
+import asyncio
+import re
+from collections.abc import Callable
+from contextlib import aclosing
+from itertools import pairwise
+
+from tests.browser import Chat
+from tests.protocol import Messages, Status, Visitor, shown
+from tests.provider import KEY, running_provider, words
+
+NEW: Status = {"conversation": None}
+
+
+def conversation_of(status: Status) -> Status:
+    """What a page that shows the conversation would send."""
+    return {"conversation": status["conversation"]}
+
+
+def test_fifty_conversations_at_once_are_complete_and_stored_as_the_model_sent_them(
+    start_chat: Callable[..., Chat],
+) -> None:
+    async def fifty(chat: Chat) -> None:
+        async with Visitor(chat.url) as visitor:
+            prompts = [f"words {number}" for number in range(50, 100)]
+            painted = await asyncio.gather(*(visitor.last("chat", prompt, NEW) for prompt in prompts))
+            for prompt, (messages, status) in zip(prompts, painted, strict=True):
+                whole = [prompt, words(int(prompt.split()[1]))]
+                assert status["phase"] == "idle"
+                assert shown(messages) == whole
+                stored, _ = await visitor.last("watch", conversation_of(status))
+                assert shown(stored) == whole
+
+    with running_provider() as provider:
+        chat = start_chat("--model", "openai-chat:test", OPENAI_BASE_URL=provider.url, OPENAI_API_KEY=KEY)
+        asyncio.run(fifty(chat))
+        assert len(provider.exchanges) == 50
+
+
+def test_of_many_messages_at_once_in_one_conversation_one_is_answered_and_the_others_are_refused(chat: Chat) -> None:
+    async def many() -> None:
+        async with Visitor(chat.url) as visitor:
+            _, status = await visitor.last("chat", "echo begin", NEW)
+            sent = [
+                visitor.last("chat", f"slow {number}", {**conversation_of(status), "sent": number})
+                for number in range(5, 15)
+            ]
+            painted = [status for _, status in await asyncio.gather(*sent)]
+            [accepted] = [status["accepted"] for status in painted if status["accepted"]]
+            assert sorted(status["refused"] for status in painted if status["refused"]) == [
+                number for number in range(5, 15) if number != accepted
+            ]
+            messages, _ = await visitor.last("watch", conversation_of(status))
+            assert shown(messages) == ["echo begin", "begin", f"slow {accepted}", words(accepted)]
+
+    asyncio.run(many())
+
+
+def test_a_reply_is_finished_when_everybody_who_watched_it_has_gone(chat: Chat) -> None:
+    async def come_and_go() -> tuple[Messages, Status]:
+        async with Visitor(chat.url) as visitor:
+            async with aclosing(visitor.call("chat", "slow 10", NEW)) as frames:
+                async for messages, status in frames:
+                    conversation = conversation_of(status)
+                    if "word2" in shown(messages)[-1]:
+                        break
+            return await visitor.last("watch", conversation)
+
+    messages, status = asyncio.run(come_and_go())
+    assert status["phase"] == "idle"
+    assert shown(messages) == ["slow 10", words(10)]
+
+
+def test_a_watcher_of_a_fast_reply_is_sent_the_latest_state_and_not_each_word(chat: Chat) -> None:
+    async def watch() -> list[str]:
+        async with Visitor(chat.url) as visitor:
+            return [shown(messages)[-1] async for messages, _ in visitor.call("chat", "long 300", NEW)]
+
+    painted = asyncio.run(watch())
+    assert painted[-1] == words(300)
+    assert all(later.startswith(earlier) for earlier, later in pairwise(painted[1:]))
+    assert len(painted) < 100
+
+
+def test_what_an_api_client_sends_of_another_conversation_tells_and_changes_nothing(chat: Chat) -> None:
+    async def two_visitors() -> None:
+        async with Visitor(chat.url) as anna, Visitor(chat.url) as ben:
+            async with aclosing(anna.call("chat", "slow 10", NEW)) as frames:
+                _, status = await anext(frames)  # The reply is being written.
+                for name, data in (("watch", ()), ("chat", ("stolen",)), ("retry", ())):
+                    messages, seen = await ben.last(name, *data, conversation_of(status))
+                    assert messages == []
+                    assert seen["notice"] == "This conversation does not exist. Here is a new chat."
+                await ben.post("stop", conversation_of(status))
+                painted = [shown(messages) async for messages, _ in frames]
+            assert painted[-1] == ["slow 10", words(10)]
+
+    asyncio.run(two_visitors())
+
+
+def test_a_server_whose_tool_blocks_ends_when_it_is_told_to(start_chat: Callable[..., Chat]) -> None:
+    chat = start_chat("--agent", "tests.scripted:agent")
+
+    async def begin() -> None:
+        async with Visitor(chat.url) as visitor, aclosing(visitor.call("chat", "tool blocked", NEW)) as frames:
+            async for messages, _ in frames:
+                if re.search("Tool: block", str(messages)):
+                    chat.process.terminate()
+                    assert await asyncio.to_thread(chat.process.wait, 3) == 0
+                    return
+
+    asyncio.run(begin())
