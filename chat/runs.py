@@ -2,8 +2,7 @@
 
 A run belongs to its conversation. Whoever wants to see it watches (`Run.after`, `Run.partial`); nobody who watches, or
 stops watching, changes anything for it. Its prompt is stored before the model is called, what it has written is
-checkpointed at least every quarter of a second, and however it ends, what it stores is a history that the next turn
-can continue.
+checkpointed about ten times a second, and however it ends, what it stores is a history that the next turn can continue.
 """
 
 import asyncio
@@ -45,7 +44,7 @@ from chat.store import message_json
 
 logger = logging.getLogger(__name__)
 
-CHECKPOINT_SECONDS = 0.25
+CHECKPOINT_SECONDS = 0.1
 """How long what a run has written may stay in memory only."""
 
 GRACE_SECONDS = 1.0
