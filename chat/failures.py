@@ -45,7 +45,7 @@ _SENTENCES: tuple[tuple[type[Exception], str], ...] = (
     (ModelConnectionError, "The connection to the model was lost."),
     (ContentFilterError, "The model's provider refused to answer this because of its content."),
     (OutputTokenLimitExceeded, "The reply became longer than the model may write."),
-    (UsageLimitExceeded, "This conversation has reached the limit that is set for its use of the model."),
+    (UsageLimitExceeded, "This reply has reached the limit that is set for its use of the model."),
     (ConcurrencyLimitExceeded, "The model is asked too much at the moment. Try again in a minute."),
     (UnexpectedModelBehavior, "The model answered in a form that the agent can't use."),
     (UserError, "The agent is not set up correctly."),

@@ -10,7 +10,7 @@ import contextvars
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 from uuid import uuid4
 
@@ -349,7 +349,12 @@ class Runs:
         events: AgentRunEvents[Any] | None = None
         try:
             async with agent.agent.run_stream_events(
-                conversation=conversation, model=agent.model, cancellation_token=run.cancellation, infer_name=False
+                # A conversation's usage would count against the limits of each of its turns: after Pydantic AI's
+                # default of 50 requests nothing would be answered any more.
+                conversation=replace(conversation, usage=RunUsage()),
+                model=agent.model,
+                cancellation_token=run.cancellation,
+                infer_name=False,
             ) as events:
                 async for event in events:
                     if isinstance(event, AgentRunResultEvent):
@@ -387,7 +392,7 @@ class Runs:
         wait = 0.0
         loaded = list(conversation.messages)
         conversation.messages.extend(ending.messages)
-        conversation.usage = ending.usage or conversation.usage
+        conversation.usage += ending.usage or RunUsage()
         conversation.deferred_tool_requests = ending.deferred
         saved = outcome is not None and not ending.messages
         while True:
@@ -436,6 +441,7 @@ class Runs:
         if stored.revision == conversation.revision:
             return outcome
         stored.messages.extend(ending.messages)
+        stored.usage += ending.usage or RunUsage()
         stored.deferred_tool_requests = ending.deferred
         try:
             await self._store.save(stored, scope=run.owner)

@@ -34,7 +34,7 @@ from tests.storyteller import NOTES, QUESTION, WORD, notes, prompts, serve, text
 AT_ONCE = 4
 """Replies that are written when the server is killed."""
 
-LONGEST_STORY = 2.0
+LATEST_KILL = 2.0
 """Seconds after which the server is killed, at most."""
 
 START_SECONDS = 60
@@ -154,7 +154,7 @@ async def crash(kills: int, directory: Path, *, seed: int) -> Report:
 
 async def _kill_while_writing(harness: Harness, visitor: Visitor, tales: Sequence[Tale]) -> float:
     watching = [asyncio.create_task(_watch(visitor, tale)) for tale in tales]
-    await asyncio.wait(watching, timeout=harness.random.uniform(0.1, LONGEST_STORY))
+    await asyncio.wait(watching, timeout=harness.random.uniform(0.1, LATEST_KILL))
     killed = harness.kill()
     for result in await asyncio.gather(*watching, return_exceptions=True):
         assert isinstance(result, httpx.HTTPError), f"A watcher ended before the server did: {result!r}"

@@ -29,6 +29,9 @@ WORD = re.compile(r"w(\d+)@(\d+) ")
 
 WORD_SECONDS = 0.01
 
+LONGEST_STORY = 400
+"""Words: more than are ever told before a kill."""
+
 
 def _note(*items: object) -> None:
     # One write that the kernel has: a kill of the process can't undo it.
@@ -47,6 +50,9 @@ async def _story(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator
         yield "Told before."
         return
     number = sum(len(WORD.findall(text)) for text in texts(messages, of=tale))
+    if number > LONGEST_STORY:
+        yield "The end."
+        return
     for index in range(24):
         await asyncio.sleep(WORD_SECONDS)
         number += 1

@@ -38,7 +38,7 @@ def test_each_kind_of_error_of_a_run_has_its_sentence() -> None:
             "RunCancelled": "The agent could not finish its reply.",
             "RunTimedOut": "The agent could not finish its reply.",
             "SuspendedResponseExpired": "The agent could not finish its reply.",
-            "UsageLimitExceeded": "This conversation has reached the limit that is set for its use of the model.",
+            "UsageLimitExceeded": "This reply has reached the limit that is set for its use of the model.",
             "ConcurrencyLimitExceeded": "The model is asked too much at the moment. Try again in a minute.",
             "UnexpectedModelBehavior": "The model answered in a form that the agent can't use.",
             "ContentFilterError": "The model's provider refused to answer this because of its content.",

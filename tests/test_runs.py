@@ -246,6 +246,20 @@ async def test_the_model_sees_the_whole_conversation(services: Services, pen: Pe
     assert await stored(services, first.conversation_id) == ["hello", "Hi.", "how are you?", "Fine."]
 
 
+async def test_a_conversation_goes_on_however_often_the_model_was_asked_and_adds_up_its_usage(
+    services: Services, pen: Pen
+) -> None:
+    conversation_id = None
+    for number in range(60):
+        pen.end("Hi.")
+        run = await answer(services, pen.chat_agent, f"hello {number}", conversation_id)
+        conversation_id = run.conversation_id
+        assert await outcome(services, run) is None
+    record = await services.store.read_record(run.conversation_id)
+    assert record is not None
+    assert record.usage.requests == 60
+
+
 async def test_a_conversation_of_somebody_else_is_missing_also_while_it_is_written(
     services: Services, pen: Pen
 ) -> None:
@@ -570,9 +584,7 @@ async def test_a_tool_that_will_not_be_cancelled_is_left_behind_at_the_time_limi
         assert "too late" not in repr(await services.store.load_entries(run.conversation_id))
 
 
-async def test_a_usage_limit_that_is_reached_is_one_sentence(
-    services: Services, model: OpenAIChatModel, online: ChatAgent
-) -> None:
+async def test_a_usage_limit_that_is_reached_is_one_sentence(services: Services, model: OpenAIChatModel) -> None:
     agent = ChatAgent(LimitedAgent(model), None, "test")
 
     @agent.agent.tool_plain  # pyright: ignore
@@ -581,7 +593,7 @@ async def test_a_usage_limit_that_is_reached_is_one_sentence(
 
     run = await answer(services, agent, "call look {}")
     await check_failed(
-        services, run, online, HERE, "This conversation has reached the limit that is set for its use of the model."
+        services, run, agent, HERE, "This reply has reached the limit that is set for its use of the model."
     )
 
 
