@@ -146,7 +146,7 @@ async def crash(kills: int, directory: Path, *, seed: int) -> Report:
                 harness.start()
                 _check_file(harness, tales, killed)
                 await _check_pages(harness, visitor, tales)
-        _checknotes(harness)
+        _check_notes(harness)
     finally:
         harness.kill()
     return harness.report
@@ -225,7 +225,7 @@ async def _check_pages(harness: Harness, visitor: Visitor, tales: Sequence[Tale]
         assert not messages[-1]["options"]
 
 
-def _checknotes(harness: Harness) -> None:
+def _check_notes(harness: Harness) -> None:
     """No tool was run a second time."""
     started = Counter(note.split()[0] for note in notes() if " start " in note)
     assert max(started.values()) == 1
