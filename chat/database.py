@@ -87,6 +87,18 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             PRIMARY KEY (conversation_id, position)
         ) STRICT""",
     ),
+    (
+        # Where an entry is in its history, and a way far back: `store` finds any position of it in a few steps.
+        "ALTER TABLE entry ADD COLUMN position INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE entry ADD COLUMN jump TEXT",
+        # Entries from before jump to their parent: right, if no faster than going one by one.
+        """WITH RECURSIVE placed (id, parent_id, position) AS (
+            SELECT id, parent_id, 0 FROM entry WHERE parent_id IS NULL
+            UNION ALL
+            SELECT entry.id, entry.parent_id, placed.position + 1 FROM entry JOIN placed ON entry.parent_id = placed.id
+        )
+        UPDATE entry SET position = placed.position, jump = placed.parent_id FROM placed WHERE placed.id = entry.id""",
+    ),
 )
 """The statements that lead from each schema version to the next. Never edit one that was released: add another."""
 

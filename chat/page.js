@@ -6,8 +6,11 @@ const parley = (() => {
   let props, trigger; // The `status` component's: its value is the state of the page, its events go to the server.
   let source = null; // The open announcements.
   let pending = null; // The message on its way: its number and text.
-  let accepted = ""; // The text of the message that the server took last.
+  let returned = ""; // The text of a message that was not sent, on its way back to the box.
   let painted = Date.now(); // When the last frame came.
+  let listing = 0; // The timer of the list's next refresh.
+  let span = null; // The part of the conversation that is asked for; none is the newest.
+  let asked = null; // The same, until it is shown.
 
   // What is typed outlives a reload, which Gradio makes by itself after a lost connection.
   const draft = {
@@ -20,11 +23,14 @@ const parley = (() => {
   };
 
   const inAddress = () => new URLSearchParams(location.search).get("c");
-  const status = () => props.value || {};
-  const scroller = () => document.querySelector("#conversation .bubble-wrap");
+  const messageInAddress = () => new URLSearchParams(location.search).get("m");
+  const spanInAddress = () => (messageInAddress() ? { around: messageInAddress() } : null);
+  const status = () => props?.value || {};
+  const scroll = parleyScroll(status, ask);
 
   function setAddress(conversation, change) {
     const address = new URL(location.href);
+    address.searchParams.delete("m");
     if (conversation) address.searchParams.set("c", conversation);
     else address.searchParams.delete("c");
     history[change](null, "", address);
@@ -32,15 +38,31 @@ const parley = (() => {
 
   function refresh() {
     painted = Date.now();
-    props.value = { ...status(), conversation: inAddress(), accepted: null, refused: null };
+    props.value = { ...status(), conversation: inAddress(), span, accepted: null, refused: null };
     trigger("apply");
   }
 
   function show() {
-    props.value = { ...status(), phase: "idle", notice: "", window: 0 };
+    props.value = { ...status(), phase: "idle", notice: "" };
+    span = spanInAddress();
+    scroll.follow();
     refresh();
     listen();
     mark();
+  }
+
+  function ask(part) {
+    if (asked || pending || status().conversation !== inAddress()) return;
+    span = asked = part;
+    refresh();
+  }
+
+  // The list can wait for the words, and one reading serves for several changes.
+  function listSoon() {
+    listing ||= setTimeout(() => {
+      listing = 0;
+      trigger("input");
+    }, 300);
   }
 
   // Beside the conversation where there is room; on a phone it would cover it. Gradio may not have made it yet.
@@ -66,29 +88,24 @@ const parley = (() => {
     if ((news && news !== token) || conversation !== inAddress()) refresh();
   }
 
-  function settle({ conversation, accepted: taken, refused }) {
+  function settle({ conversation, accepted, refused }) {
     if (!pending) return;
-    if (refused === pending.sent) pending = null;
-    else if (taken === pending.sent) {
-      accepted = pending.text;
+    if (refused === pending.sent) giveBack();
+    else if (accepted === pending.sent) {
+      if (draft.text === pending.text) draft.text = "";
       pending = null;
-      if (draft.text === accepted) draft.text = "";
       if (conversation && !inAddress()) {
         setAddress(conversation, "pushState");
         listen();
       }
-      trigger("clear");
-      trigger("input");
+      listSoon();
     }
   }
 
-  // Earlier messages appear above what is being read, which stays where it is while they come in.
-  function keepPlace() {
-    const scroll = scroller();
-    const below = scroll.scrollHeight - scroll.scrollTop;
-    const observer = new MutationObserver(() => (scroll.scrollTop = scroll.scrollHeight - below));
-    observer.observe(scroll, { childList: true, subtree: true });
-    setTimeout(() => observer.disconnect(), 1000);
+  function giveBack() {
+    returned = pending.text;
+    pending = null;
+    trigger("clear");
   }
 
   // A draft that was sent just before the connection was lost may have arrived.
@@ -102,9 +119,10 @@ const parley = (() => {
     const value = status();
     painted = Date.now();
     if (!document.body.dataset.phase) requestAnimationFrame(restoreDraft);
-    document.body.dataset.phase = value.phase;
-    document.body.dataset.earlier = value.earlier ? "yes" : "no";
     settle(value);
+    document.body.dataset.phase = pending ? "sending" : value.phase;
+    asked = null;
+    if (span) span = scroll.following ? null : { first: value.first, last: value.last };
     if (value.conversation === null && value.notice && inAddress()) setAddress(null, "replaceState");
     mark();
     compare();
@@ -121,7 +139,7 @@ const parley = (() => {
       Object.assign(announced, JSON.parse(message.data));
       // With the connection, the watch of this page was lost, whatever it showed last.
       if (first && lost && inAddress()) refresh();
-      if (!first || lost) trigger("input");
+      if (!first || lost) listSoon();
       first = lost = false;
       compare();
     };
@@ -144,16 +162,12 @@ const parley = (() => {
     event.preventDefault();
     parley.open(link.dataset.id);
   });
-  document.addEventListener(
-    "scroll",
-    (event) => {
-      if (event.target === scroller()) document.body.dataset.top = event.target.scrollTop < 80 ? "yes" : "no";
-    },
-    true,
-  );
   setInterval(() => {
     const { phase, keepalive } = props ? status() : {};
-    if (pending && Date.now() - pending.sent > 10_000) pending = null; // It never arrived; its text is in the box.
+    if (pending && Date.now() - pending.sent > 10_000) {
+      giveBack(); // It never arrived.
+      refresh();
+    }
     if (!document.hidden && phase && phase !== "idle" && Date.now() - painted > 2500 * keepalive) refresh();
   }, 1000);
 
@@ -162,6 +176,7 @@ const parley = (() => {
       [props, trigger] = [itsProps, itsTrigger];
       watch("value", onFrame);
       listen();
+      scroll.start();
       openLibrary();
     },
     open(conversation) {
@@ -169,17 +184,38 @@ const parley = (() => {
       show();
       document.querySelector("#message textarea")?.focus();
     },
-    // What the events' `js` do before they go to the server.
-    opened: (value) => ({ ...value, conversation: inAddress() }),
-    sending(text, value) {
+    newest() {
+      setAddress(inAddress(), "replaceState");
+      span = asked = null;
+      const elsewhere = status().last != null;
+      if (elsewhere) asked = {}; // Nothing else is asked for on the way there.
+      scroll.follow();
+      if (elsewhere) refresh();
+    },
+    // What the events' `js` do before they go to the server, and instead of going there.
+    opened: (value) => ({ ...value, conversation: inAddress(), span: (span = spanInAddress()) }),
+    typed(text, messages) {
+      if (!text.trim() || pending || status().phase !== "idle") return [text, messages];
       pending = { sent: Date.now(), text };
       sessionStorage.setItem("parley-sent", text);
-      return [text, { ...value, conversation: inAddress(), sent: pending.sent }];
+      document.body.dataset.phase = "sending";
+      scroll.follow();
+      const shown = { role: "user", content: [{ type: "text", text: text.slice(0, 20_000) }], metadata: {}, options: null };
+      return ["", status().last == null ? [...messages, shown] : messages];
     },
-    boxed: (text) => (text && text === accepted ? "" : text || draft.text),
-    earlier(value) {
-      keepPlace();
-      return { ...value, conversation: inAddress(), window: value.window + 40 };
+    sending(text, value) {
+      span = null;
+      const first = pending && !pending.sending;
+      if (first) pending.sending = true;
+      return [
+        first ? pending.text : text,
+        { ...value, conversation: inAddress(), span, sent: first ? pending.sent : null, early: pending && !first },
+      ];
+    },
+    boxed(text) {
+      const back = returned || (text ? "" : draft.text);
+      returned = "";
+      return [back, text].filter(Boolean).join("\n\n");
     },
   };
 })();

@@ -27,7 +27,7 @@ from pydantic_ai import (
 )
 from pydantic_ai.agent import AgentRunEvents
 from pydantic_ai.conversation import Conversation
-from pydantic_ai.conversation_store import ConversationConflict, ConversationStore
+from pydantic_ai.conversation_store import ConversationConflict, ConversationEntry
 from pydantic_ai.exceptions import AgentRunError, ContentFilterError, OutputTokenLimitExceeded, UserError
 from pydantic_ai.messages import PartDeltaEvent, ToolResultEvent, UserPromptPart
 from pydantic_core import PydanticSerializationError
@@ -39,8 +39,9 @@ from chat.failures import log_failure, sentence_for
 from chat.identity import Owner
 from chat.journal import Journal, Outcome, Progress, Unfinished
 from chat.partial import FOLDED_EVENTS, Partial
+from chat.recent import RecentConversations
 from chat.render import starts_turn
-from chat.store import message_json
+from chat.store import SQLiteConversationStore, message_json
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +50,9 @@ CHECKPOINT_SECONDS = 0.1
 
 GRACE_SECONDS = 1.0
 """How long a run that was told to stop may take. After that its task is left behind: a tool's thread can't be ended."""
+
+PROMPT_WITHIN = 40
+"""Messages that are read at a time to find the newest prompt."""
 
 SAVE_RETRY_SECONDS = (0.5, 1, 2, 4, 8)
 """The waits between attempts to save a reply; the last one repeats."""
@@ -89,6 +93,8 @@ class Run:
         self.conversation_id = conversation_id
         self.prompt_id = ""
         self.revision = ""
+        self.history_size = 0
+        """Bytes of the conversation's messages before the reply, as JSON."""
         self.state: State = "waiting"
         self.done = False
         self.place = 0
@@ -150,11 +156,12 @@ class Runs:
     """
 
     def __init__(
-        self, store: ConversationStore, journal: Journal, changes: Changes, *, timeout: float, max_runs: int
+        self, store: SQLiteConversationStore, journal: Journal, changes: Changes, *, timeout: float, max_runs: int
     ) -> None:
         self._store = store
         self._journal = journal
         self._changes = changes
+        self._recent = RecentConversations()
         self._timeout = timeout
         self._free = asyncio.Semaphore(max_runs)
         self._line: list[Run] = []
@@ -186,8 +193,10 @@ class Runs:
         async def begin(run: Run) -> Conversation:
             conversation = Conversation(conversation_id=run.conversation_id)
             if conversation_id is not None:
-                conversation = await self._load(owner, conversation_id)
-            conversation.messages.append(ModelRequest(parts=[UserPromptPart(prompt)]))
+                conversation = await self._load(run)
+            message = ModelRequest(parts=[UserPromptPart(prompt)])
+            run.history_size += len(message_json(message))
+            conversation.messages.append(message)
             [entry] = await self._store.save(conversation, scope=owner)
             run.prompt_id = entry.id
             return conversation
@@ -204,17 +213,18 @@ class Runs:
         """
 
         async def begin(run: Run) -> Conversation:
-            entries = await self._store.load_entries(conversation_id, scope=owner) or []
-            prompts = [entry for entry in entries if starts_turn(entry.message)]
-            if not prompts:
+            record = await self._store.read_record(conversation_id)
+            prompt = await self._newest_prompt(record.head_id) if record and record.scope == owner else None
+            if record is None or prompt is None:
                 raise ConversationMissing
-            run.prompt_id = prompts[-1].id
-            conversation = await self._load(owner, conversation_id)
-            if entries[-1].id == run.prompt_id:
-                return conversation
-            return await self._store.branch(
-                conversation_id, from_entry=run.prompt_id, expected_revision=conversation.revision, scope=owner
+            run.prompt_id = prompt.id
+            if record.head_id == prompt.id:
+                return await self._load(run)
+            conversation = await self._store.branch(
+                conversation_id, from_entry=prompt.id, expected_revision=record.revision, scope=owner
             )
+            run.history_size = _size(conversation.messages)
+            return conversation
 
         return await self._start(owner, conversation_id, agent, begin)
 
@@ -246,11 +256,26 @@ class Runs:
         for task in self._tasks:
             task.cancel()
 
-    async def _load(self, owner: Owner, conversation_id: str) -> Conversation:
-        conversation = await self._store.load(conversation_id, scope=owner)
+    async def _load(self, run: Run) -> Conversation:
+        """The whole conversation of a run, for its model."""
+        taken = self._recent.take(run.owner, run.conversation_id)
+        if taken is not None:
+            conversation, run.history_size = taken
+            return conversation
+        conversation = await self._store.load(run.conversation_id, scope=run.owner)
         if conversation is None:
             raise ConversationMissing
+        run.history_size = _size(conversation.messages)
         return conversation
+
+    async def _newest_prompt(self, head_id: str | None) -> ConversationEntry | None:
+        while head_id is not None:
+            part = await self._store.read_history(head_id, limit=PROMPT_WITHIN)
+            for entry in reversed(part):
+                if starts_turn(entry.message):
+                    return entry
+            head_id = part[0].parent_id
+        return None
 
     async def _start(
         self, owner: Owner, conversation_id: str, agent: ChatAgent, begin: Callable[[Run], Awaitable[Conversation]]
@@ -428,13 +453,14 @@ class Runs:
         except ConversationConflict:
             return await self._merge(run, conversation, ending, outcome)
         run.revision = conversation.revision or ""
+        self._recent.put(run.owner, conversation, run.history_size + _size(ending.messages))
         return outcome
 
     async def _merge(
         self, run: Run, conversation: Conversation, ending: _Ending, outcome: Outcome | None
     ) -> Outcome | None:
         """Put the reply after what somebody else stored while it was written; nobody's messages are replaced."""
-        stored = await self._store.load(run.conversation_id, scope=run.owner)
+        stored = await self._store.load(run.conversation_id, limit=1, scope=run.owner)  # Its end, to append to.
         if stored is None:
             logger.warning("Conversation %s was deleted while a reply was written.", run.conversation_id)
             return outcome
@@ -453,18 +479,25 @@ class Runs:
     async def _recover(self, unfinished: Unfinished) -> None:
         outcome = None
         record = await self._store.read_record(unfinished.conversation_id)
-        history = [] if record is None else await self._store.read_history(record.head_id)
-        ids = [entry.id for entry in history]
-        if record is not None and record.scope and unfinished.prompt_id in ids:
-            reply = [entry.message for entry in history[ids.index(unfinished.prompt_id) + 1 :]]
+        if record is not None and record.scope and record.head_id:
+            after = await self._after(record.head_id, unfinished.prompt_id)
             # Else the reply had been saved when the process was killed, and only its checkpoints remained.
-            if not reply or starts_turn(reply[0]):
-                conversation = await self._load(Owner(record.scope), unfinished.conversation_id)
-                conversation.messages.extend(unfinished.messages)
-                await self._store.save(conversation, scope=record.scope)
-                reply = unfinished.messages
-            outcome = None if _is_whole(reply) else INTERRUPTED
+            if after is not None and (not after or starts_turn(after[0])):
+                conversation = await self._store.load(unfinished.conversation_id, limit=1, scope=record.scope)
+                if conversation is not None:  # Deleted by another program just now.
+                    conversation.messages.extend(unfinished.messages)
+                    await self._store.save(conversation, scope=record.scope)
+                after = unfinished.messages
+            outcome = None if after is None or _is_whole(after) else INTERRUPTED
         await self._journal.finish(unfinished.conversation_id, unfinished.prompt_id, outcome)
+
+    async def _after(self, head_id: str, entry_id: str) -> list[ModelMessage] | None:
+        """What follows an entry in the history that ends in `head_id`; `None` when it isn't in it."""
+        position = await self._store.position(head_id, entry_id)
+        end = await self._store.position(head_id)
+        if position is None or end is None:
+            return None
+        return [entry.message for entry in await self._store.read_history(head_id, limit=end - position)]
 
     def _keep_checkpoints(self) -> None:
         if self._checkpointer is None or self._checkpointer.done():
@@ -518,6 +551,10 @@ def _left_by(events: AgentRunEvents[Any] | None, run: Run) -> tuple[list[ModelMe
     except UserError:  # It raised before it began.
         pass
     return run.partial.messages(), None
+
+
+def _size(messages: Sequence[ModelMessage]) -> int:
+    return sum(len(message_json(message)) for message in messages)
 
 
 def _storable(messages: Sequence[ModelMessage]) -> list[ModelMessage]:

@@ -11,9 +11,11 @@ Each message is one row, as JSON in Pydantic AI's own format. What `load`, `save
 AI's; this module only keeps records and entries, and each write is one transaction.
 """
 
+import asyncio
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +31,9 @@ from pydantic_ai.conversation_store import (
 )
 
 from chat.database import Database, Transaction
+
+VALIDATED_AT_ONCE = 100
+"""Messages that are validated without a pause for others: some ten milliseconds."""
 
 _USAGE: TypeAdapter[RunUsage] = TypeAdapter(RunUsage)
 _DEFERRED: TypeAdapter[DeferredToolRequests | None] = TypeAdapter(DeferredToolRequests | None)
@@ -51,6 +56,20 @@ _HISTORY = """
         LIMIT :limit
     )
     SELECT id, parent_id, kind, message FROM history ORDER BY age DESC
+"""
+
+# From an entry back to the one at a position of its history: over the jumps that don't go too far.
+_ANCESTOR = """
+    WITH RECURSIVE ancestor (id, parent_id, position, jump) AS (
+        SELECT id, parent_id, position, jump FROM entry WHERE id = :head
+        UNION ALL
+        SELECT entry.id, entry.parent_id, entry.position, entry.jump
+        FROM ancestor JOIN entry ON entry.id = CASE
+            WHEN (SELECT position FROM entry WHERE id = ancestor.jump) >= :position THEN ancestor.jump
+            ELSE ancestor.parent_id END
+        WHERE ancestor.position > :position
+    )
+    SELECT id FROM ancestor WHERE position = :position
 """
 
 # An entry of the deleted conversation stays when a conversation that is left ends in it, left a branch at it, or
@@ -127,12 +146,14 @@ class SQLiteConversationStore(ConversationStore):
             if await _stored_revision(change, record.conversation_id) != expected_revision:
                 raise ConversationConflict(record.conversation_id)
             try:
+                places = await _places(change, new_entries)
                 await change.execute_many(
-                    "INSERT INTO entry (id, parent_id, kind, message) VALUES (?, ?, ?, ?)", entries
+                    "INSERT INTO entry (id, parent_id, kind, message, position, jump) VALUES (?, ?, ?, ?, ?, ?)",
+                    [(*row, place.position, place.jump) for row, place in zip(entries, places, strict=True)],
                 )
                 await _replace_record(change, record)
-            except sqlite3.IntegrityError as error:
-                # A foreign key: the entry that the record or the new entries continue from is gone.
+            except (sqlite3.IntegrityError, LookupError) as error:
+                # The entry that the record or the new entries continue from is gone.
                 raise ConversationConflict(record.conversation_id) from error
 
     async def delete_record(self, conversation_id: str, *, expected_revision: str) -> None:
@@ -161,7 +182,72 @@ class SQLiteConversationStore(ConversationStore):
         rows = await self.database.rows(_HISTORY, {"head": head_id, "limit": -1 if limit is None else limit})
         if not rows:
             raise LookupError(f"Entry {head_id!r} is not in the store.")
-        return _entries(rows)
+        entries: list[ConversationEntry] = []
+        for start in range(0, len(rows), VALIDATED_AT_ONCE):
+            if start:
+                await asyncio.sleep(0)
+            entries.extend(_entries(rows[start : start + VALIDATED_AT_ONCE]))
+        return entries
+
+    async def read_part(self, head_id: str, first: int, last: int) -> list[ConversationEntry]:
+        """The entries at the positions `first` to `last` of the history that ends in `head_id`; the oldest is at 0.
+
+        Costs what it returns, wherever in a history of whatever length it is.
+        """
+        found = await self.database.row(_ANCESTOR, {"head": head_id, "position": last})
+        return [] if found is None else await self.read_history(found["id"], limit=last - first + 1)
+
+    async def position(self, head_id: str, entry_id: str | None = None) -> int | None:
+        """The position of an entry in the history that ends in `head_id`, that one's own by default.
+
+        `None` when it isn't in that history.
+        """
+        entry_id = entry_id or head_id
+        placed = await self.database.row("SELECT position FROM entry WHERE id = ?", (entry_id,))
+        if placed is None or entry_id == head_id:
+            return None if placed is None else placed["position"]
+        found = await self.database.row(_ANCESTOR, {"head": head_id, "position": placed["position"]})
+        return placed["position"] if found is not None and found["id"] == entry_id else None
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where an entry is in its history: `position` counts from 0, `jump` is an entry before it, or `None` at 0.
+
+    Jumps are laid as in Myers' skip lists ("An applicative random-access stack", 1983), so that any position is at
+    most about twice the logarithm of the length away.
+    """
+
+    position: int
+    jump: str | None
+
+
+async def _places(change: Transaction, entries: Sequence[ConversationEntry]) -> list[_Place]:
+    known: dict[str, _Place] = {}
+
+    async def place(entry_id: str) -> _Place:
+        if entry_id not in known:
+            rows = await change.rows("SELECT position, jump FROM entry WHERE id = ?", (entry_id,))
+            if not rows:
+                raise LookupError(f"Entry {entry_id!r} is not in the store.")
+            known[entry_id] = _Place(rows[0]["position"], rows[0]["jump"])
+        return known[entry_id]
+
+    for entry in entries:
+        known[entry.id] = _Place(0, None) if entry.parent_id is None else await _place_after(entry.parent_id, place)
+    return [known[entry.id] for entry in entries]
+
+
+async def _place_after(parent_id: str, place: Callable[[str], Awaitable[_Place]]) -> _Place:
+    """Jump as far as the parent's jump does twice, if both of its jumps are of one length; else to the parent."""
+    parent = await place(parent_id)
+    if parent.jump is not None:
+        near = await place(parent.jump)
+        if near.jump is not None and parent.position - near.position == (
+            near.position - (await place(near.jump)).position
+        ):
+            return _Place(parent.position + 1, near.jump)
+    return _Place(parent.position + 1, parent_id)
 
 
 async def _stored_revision(change: Transaction, conversation_id: str) -> str | None:

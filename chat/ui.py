@@ -28,13 +28,13 @@ from chat.render import GradioMessage, PromptRefused, prompt_from
 from chat.runs import ConversationBusy, ConversationMissing, Run, ShuttingDown
 from chat.services import Services
 from chat.settings import Settings
-from chat.view import KEEPALIVE_SECONDS, View, conversation_id_from, watch
+from chat.view import KEEPALIVE_SECONDS, Span, View, conversation_id_from, watch
 
 _HERE = Path(__file__).parent
 HEAD = "".join(
     f"<{tag}>{(_HERE / name).read_text(encoding='utf-8')}</{tag}>"
     # Not as Gradio's `css`, which puts its container before every selector, also before `body`.
-    for tag, name in (("style", "page.css"), ("script", "page.js"))
+    for tag, name in (("style", "page.css"), ("script", "scroll.js"), ("script", "page.js"))
 )
 """What the page's head holds beside Gradio's own."""
 
@@ -45,6 +45,8 @@ CONTINUE = "Continue exactly where you stopped."
 
 NO_COOKIE = "Your browser keeps no cookies for this page, so it can't know which conversations are yours. Allow them."
 
+EARLY = "The message before is still on its way. Send this one in a moment."
+
 LATEX = [
     {"left": "$$", "right": "$$", "display": True},
     {"left": "\\[", "right": "\\]", "display": True},
@@ -53,8 +55,8 @@ LATEX = [
 """What is shown as a formula. A single dollar is not: it begins more prices than formulas."""
 
 Status = dict[str, Any]
-Frame = tuple[list[GradioMessage], Status]
-"""What an event paints: the chatbot's messages and the status."""
+Frame = tuple[Status, list[GradioMessage]]
+"""What an event paints: the status and the chatbot's messages."""
 
 
 class Refused(Exception):
@@ -107,11 +109,20 @@ class ChatPage(gr.ChatInterface):
             apply_default_css=False,
             elem_id="status",
         )
-        earlier = gr.Button("Show earlier messages", size="sm", elem_id="earlier")
+        newest = gr.Button("Newest messages", size="sm", elem_id="newest")
         # Both are there at any time; the style shows the one that fits the phase.
         self.textbox.stop_btn = True
-        page, frame = self.status, [self.chatbot, self.status]
+        page, frame = self.status, [self.status, self.chatbot]  # The status first: the page then knows what comes.
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": True}
+        # The browser paints what was typed by itself; the server's first frame confirms it or takes it back.
+        self.textbox.submit(
+            None,
+            [self.textbox, self.chatbot],
+            [self.textbox, self.chatbot],
+            js="(text, messages) => parley.typed(text, messages)",
+            trigger_mode="multiple",
+            api_visibility="private",
+        )
         self.textbox.submit(
             self.converse,
             [self.textbox, page],
@@ -124,7 +135,7 @@ class ChatPage(gr.ChatInterface):
         )
         page.clear(None, [self.textbox], [self.textbox], js="(text) => parley.boxed(text)", api_visibility="private")
         self.load(self.watch, [page], frame, js="(status) => parley.opened(status)", **quiet)
-        earlier.click(self.watch, [page], frame, js="(status) => parley.earlier(status)", **quiet)
+        newest.click(None, None, None, js="() => parley.newest()", api_visibility="private")
         page.apply(self.watch, [page], frame, trigger_mode="multiple", **quiet)
         self.chatbot.example_select(self.example, [page], frame, **quiet)
         self.chatbot.retry(self.retry, [page], frame, **quiet)
@@ -177,18 +188,18 @@ class ChatPage(gr.ChatInterface):
         try:
             services, owner = _services(request), _owner(request)
         except Refused as error:
-            yield [], _status(View(None, notice=str(error)))
+            yield _status(View(None, notice=str(error))), []
             return
         # A page shows one conversation: its newest watch ends the ones before.
         key, mine = (owner, request.session_hash), object()
         self._watching[key] = mine
         try:
-            async for view in watch(services, owner, status.get("conversation"), status.get("window")):
+            async for view in watch(services, owner, status.get("conversation"), Span.from_page(status.get("span"))):
                 if self._watching.get(key) is not mine:
                     return
-                yield list(view.messages), _status(view, status)
+                yield _status(view, status), list(view.messages)
         except DatabaseError as error:
-            yield [], _status(View(None, notice=str(error)), status)
+            yield _status(View(None, notice=str(error)), status), []
         finally:
             if self._watching.get(key) is mine:
                 del self._watching[key]
@@ -238,6 +249,8 @@ class ChatPage(gr.ChatInterface):
 
     async def _send(self, text: str, status: Status, request: gr.Request) -> Run:
         services, owner = _services(request), _owner(request)
+        if status.get("early"):
+            raise Refused(EARLY)
         prompt = prompt_from(text)
         conversation = status.get("conversation")
         run = await services.runs.send(owner, _conversation(status) if conversation else None, prompt, self._agent)
@@ -300,8 +313,10 @@ def _status(view: View, sent: Status | None = None) -> Status:
         "token": view.token,
         "phase": view.phase,
         "notice": escape(view.notice),
-        "earlier": view.earlier,
-        "window": view.window,
+        "first": view.first,
+        "last": view.last,
+        "target": view.target,
+        "counts": view.counts,
         "accepted": sent.get("accepted"),
         "refused": sent.get("refused"),
         "keepalive": KEEPALIVE_SECONDS,
@@ -321,6 +336,7 @@ def _chatbot(agent: ChatAgent, settings: Settings) -> gr.Chatbot:
         layout="bubble",
         scale=1,
         height="100%",
+        autoscroll=False,  # It lays out the whole page at each update; the page's script follows the end for less.
         placeholder=_welcome(agent, settings),
         latex_delimiters=cast("Any", LATEX),
         buttons=["copy"],

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, cast
 
 from pydantic_ai.conversation_store import ConversationEntry
 
@@ -15,9 +15,10 @@ from chat.runs import Run
 from chat.services import Services
 
 WINDOW = 40
-"""Messages of a conversation that a page shows at first, and that each "Show earlier" adds."""
+"""Messages of a conversation that a page shows at first, and that are added when it is scrolled to their end."""
 
-WIDEST_WINDOW = 10_000
+WIDEST = 5 * WINDOW
+"""Messages that a page shows at most. What it shows is painted anew at each update, so this bounds what one costs."""
 
 LONGEST_ID = 200
 """Characters of a conversation's id."""
@@ -35,30 +36,74 @@ MISSING = "This conversation does not exist. Here is a new chat."
 
 
 @dataclass(frozen=True)
+class Span:
+    """The part of a conversation that a page asks for, by positions in its history; the oldest message is at 0.
+
+    Args:
+        first: Where it begins; `None` for a window that ends with `last`.
+        last: Where it ends; `None` for the newest message, and what follows it.
+        around: Instead of both, the id of an entry to show with what is before and after it.
+    """
+
+    first: int | None = None
+    last: int | None = None
+    around: str | None = None
+
+    @classmethod
+    def from_page(cls, value: object) -> "Span":
+        """What a page asks for, whatever it really sent."""
+        if not isinstance(value, dict):
+            return cls()
+        sent = cast("dict[object, object]", value)
+        return cls(_position(sent.get("first")), _position(sent.get("last")), conversation_id_from(sent.get("around")))
+
+    def within(self, end: int) -> tuple[int, int]:
+        """The positions of the first and the last message to show, in a history whose newest message is at `end`."""
+        last = end if self.last is None else min(self.last, end)
+        first = last - WINDOW + 1 if self.first is None else min(self.first, last)
+        if self.last is not None:
+            return max(0, first), min(last, first + WIDEST - 1)
+        return max(0, first, last - WIDEST + 1), last
+
+
+NEWEST = Span()
+"""What a page shows of a conversation that was just opened."""
+
+
+@dataclass(frozen=True)
 class View:
-    """What a page shows. `messages` is for the chatbot; the rest says in which state it is."""
+    """What a page shows. `messages` is for the chatbot; the rest says in which state it is.
+
+    `first` and `last` are the positions of the part that is shown; `last` is `None` when it is the newest part.
+    `counts` says how many of `messages` belong to each message of the conversation from `first` on, and at last to the
+    reply that is being written. `target` is where in `messages` the entry is that was asked for.
+    """
 
     conversation: str | None
     messages: Sequence[GradioMessage] = ()
     token: str | None = None
     phase: Phase = "idle"
     notice: str = ""
-    earlier: bool = False
-    window: int = WINDOW
+    first: int = 0
+    last: int | None = None
+    counts: Sequence[int] = ()
+    target: int | None = None
 
 
-async def watch(services: Services, owner: Owner, conversation: object, window: object) -> AsyncGenerator[View, None]:
+async def watch(
+    services: Services, owner: Owner, conversation: object, span: Span = NEWEST
+) -> AsyncGenerator[View, None]:
     """A conversation as it is now and, while a reply is being written in it, as it becomes.
 
-    Ends when nothing is being written. `conversation` and `window` come from the page and can be anything.
+    Ends when nothing is being written. `conversation` comes from the page and can be anything.
     """
-    conversation_id, window = conversation_id_from(conversation), _clamped(window)
+    conversation_id = conversation_id_from(conversation)
     if not conversation_id:
         yield View(None, notice=MISSING if conversation else "")
         return
     while True:
         run = services.runs.of(owner, conversation_id)
-        stored = await _stored(services, owner, conversation_id, window, run)
+        stored = await _stored(services, owner, conversation_id, span, run)
         if run is None or stored is None:
             yield stored or View(None, notice=MISSING)
             return
@@ -75,40 +120,69 @@ async def _live(stored: View, run: Run) -> AsyncGenerator[View, None]:
                 version = await run.after(version)
         if run.done:
             return
-        partial = _partial(run)
-        messages = [*stored.messages, *partial]
-        yield replace(stored, messages=messages, token=run.token, phase=run.state, notice=_say(run))
+        partial = _partial(run) if stored.last is None else []
+        yield replace(
+            stored,
+            messages=[*stored.messages, *partial],
+            counts=[*stored.counts, len(partial)],
+            token=run.token,
+            phase=run.state,
+            notice=_say(run),
+        )
         if partial:  # The first words are shown at once; what follows is worth gathering.
             await asyncio.sleep(PAINT_SECONDS)
+        elif stored.last is not None:  # It is written where the page doesn't look.
+            version = run.version
 
 
-async def _stored(services: Services, owner: Owner, conversation_id: str, window: int, run: Run | None) -> View | None:
-    loaded = await services.store.load_entries(conversation_id, limit=window, scope=owner)
-    if loaded is None:
+async def _stored(services: Services, owner: Owner, conversation_id: str, span: Span, run: Run | None) -> View | None:
+    record = await services.store.read_record(conversation_id)
+    if record is None or record.scope != owner:
         return None
-    entries = _from_turn(loaded)
-    if run is not None:  # What follows its prompt is the run's to show.
-        ids = [entry.id for entry in entries]
-        entries = entries[: ids.index(run.prompt_id) + 1] if run.prompt_id in ids else entries
+    token = record.revision if run is None else run.token
+    head = record.head_id if run is None else run.prompt_id  # What follows its prompt is the run's to show.
+    end = await services.store.position(head) if head else None
+    if head is None or end is None:
+        return View(conversation_id, token=token)
+    if span.around is not None:
+        middle = await services.store.position(head, span.around)
+        span = NEWEST if middle is None else replace(span, first=middle - WINDOW // 2, last=middle + WINDOW // 2)
+    first, last = span.within(end)
+    entries = _from_turn(await services.store.read_part(head, first, last))
+    messages = await _shown(services, entries, run, newest=last == end)
+    shown = [message["metadata"].get("id", "").partition(":")[0] for message in messages]
+    return View(
+        conversation_id,
+        messages,
+        token,
+        first=last - len(entries) + 1,
+        last=None if last == end else last,
+        counts=[shown.count(entry.id) for entry in entries],
+        target=shown.index(span.around) if span.around in shown else None,
+    )
+
+
+async def _shown(
+    services: Services, entries: Sequence[ConversationEntry], run: Run | None, *, newest: bool
+) -> list[GradioMessage]:
     outcomes = await services.journal.outcomes([entry.id for entry in entries])
-    if run is None and entries and starts_turn(entries[-1].message):
+    at_rest = newest and run is None
+    if at_rest and entries and starts_turn(entries[-1].message):
         outcomes.setdefault(entries[-1].id, UNANSWERED)
     notes = {entry_id: outcome.sentence for entry_id, outcome in outcomes.items()}
     if run is not None:
         notes.pop(run.prompt_id, None)
     messages = to_gradio([(entry.id, entry.message) for entry in entries], notes=notes)
-    if run is None and _last_turn(entries) in outcomes:
+    if at_rest and _last_turn(entries) in outcomes:
         messages[-1]["options"] = [{"value": "retry", "label": "Retry"}]
         if not starts_turn(entries[-1].message):
             messages[-1]["options"].append({"value": "continue", "label": "Continue"})
-    token = await services.runs.token(owner, conversation_id)
-    earlier = bool(entries) and entries[0].parent_id is not None
-    return View(conversation_id, messages, token, earlier=earlier, window=window)
+    return messages
 
 
 def _from_turn(entries: list[ConversationEntry]) -> list[ConversationEntry]:
-    """Without the end of a turn whose beginning is outside the window, unless there is nothing else."""
-    for index, entry in enumerate(entries):
+    """Without the end of a turn that began before, unless that is most of it."""
+    for index, entry in enumerate(entries[: WINDOW // 2]):
         if starts_turn(entry.message):
             return entries[index:]
     return entries
@@ -136,5 +210,5 @@ def conversation_id_from(value: object) -> str | None:
     return value if isinstance(value, str) and len(value) <= LONGEST_ID and value.isprintable() else None
 
 
-def _clamped(window: object) -> int:
-    return min(max(window, WINDOW), WIDEST_WINDOW) if isinstance(window, int) else WINDOW
+def _position(value: object) -> int | None:
+    return max(0, value) if isinstance(value, int) else None

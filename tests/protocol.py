@@ -45,7 +45,7 @@ class Visitor:
                     frame = (
                         [apply_diff(old, new) for old, new in zip(frame, changes, strict=True)] if frame else changes
                     )
-                    yield frame[0], frame[1]
+                    yield frame[1], frame[0]
                 elif message["msg"] == "process_completed":
                     assert message["success"], message
                     return

@@ -199,7 +199,7 @@ async def outcome(services: Services, run: Run) -> Outcome | None:
 async def shown(services: Services, conversation_id: str) -> View:
     """What a page shows at last."""
     async with asyncio.timeout(PATIENCE):
-        return [view async for view in watch(services, ANNA, conversation_id, None)][-1]
+        return [view async for view in watch(services, ANNA, conversation_id)][-1]
 
 
 def options(view: View) -> list[str]:
@@ -312,7 +312,7 @@ async def test_a_watcher_gets_the_latest_state_and_never_a_backlog(services: Ser
 
 async def test_a_watcher_that_never_looks_again_slows_nothing(services: Services, pen: Pen) -> None:
     run = await services.runs.send(ANNA, None, "hello", pen.chat_agent)
-    async with aclosing(watch(services, ANNA, run.conversation_id, None)) as views:
+    async with aclosing(watch(services, ANNA, run.conversation_id)) as views:
         first = await anext(views)
         assert first.phase == "writing"
         pen.end(*(f"{number} " for number in range(1_000)))
@@ -341,7 +341,7 @@ async def test_whoever_stops_watching_at_the_moment_of_news_is_gone(
     run = await services.runs.send(ANNA, None, "hello", pen.chat_agent)
     await soon(pen.asked.get())
     for rounds in range(10):  # Of the event loop, between the news and the end of the watch.
-        async with aclosing(watch(services, ANNA, run.conversation_id, None)) as views:
+        async with aclosing(watch(services, ANNA, run.conversation_id)) as views:
             await anext(views)
             watching = asyncio.create_task(anext(views))  # pyright: ignore
             for _ in range(10):
@@ -386,13 +386,13 @@ async def test_a_view_of_a_conversation_whose_next_prompt_is_being_stored_never_
     monkeypatch.setattr(services.store, "save", slow_save)
     sending = asyncio.create_task(services.runs.send(ANNA, run.conversation_id, "again", pen.chat_agent))
     await storing.wait()
-    view = await anext(watch(services, ANNA, run.conversation_id, None))
+    view = await anext(watch(services, ANNA, run.conversation_id))
     assert view.phase == "idle"
     go_on.set()
     second = await sending
     pen.write("Hi ")
     await until(second, lambda: text_of(second) == "Hi ")
-    view = await anext(watch(services, ANNA, run.conversation_id, None))
+    view = await anext(watch(services, ANNA, run.conversation_id))
     assert view.phase == "writing"
     assert [message["content"][0]["text"] for message in view.messages] == ["hello", "Hi.", "again", "Hi "]
     pen.end("again.")
@@ -879,12 +879,12 @@ async def test_a_reply_goes_on_while_the_database_can_not_be_written_says_so_and
             assert sentence in str(run.trouble)
             pen.write("there. ")
             await until(run, lambda: text_of(run).endswith("there. "))
-            view = await anext(watch(services, ANNA, run.conversation_id, None))
+            view = await anext(watch(services, ANNA, run.conversation_id))
             assert view.phase == "writing"
             assert view.notice == f"Not saved yet: {run.trouble} Saving is tried again until it works."
             pen.end("Bye.")
             await until(run, lambda: run.state == "saving")
-            view = await anext(watch(services, ANNA, run.conversation_id, None))
+            view = await anext(watch(services, ANNA, run.conversation_id))
             assert view.phase == "saving"
             assert view.notice.startswith("Not saved yet")
             assert view.messages[-1]["content"][0]["text"].endswith("there. Bye.")
@@ -978,7 +978,7 @@ async def test_more_runs_than_allowed_wait_in_line_in_order_and_show_their_place
         for run in runs[2:]:
             await until(run, lambda run=run: run.place > 0)
         assert [(run.state, run.place) for run in runs[2:]] == [("waiting", 1), ("waiting", 2), ("waiting", 3)]
-        view = await anext(watch(services, ANNA, runs[3].conversation_id, None))
+        view = await anext(watch(services, ANNA, runs[3].conversation_id))
         assert view.phase == "waiting"
         assert view.notice == "Waiting for a free place: number 2 in line."
         assert [message["content"][0]["text"] for message in view.messages] == ["prompt 3"]
@@ -1028,7 +1028,7 @@ async def test_finished_runs_leave_nothing_behind(
     async def a_turn(*pieces: Any) -> weakref.ref[Run]:
         pen.write(*pieces)
         run = await services.runs.send(ANNA, None, "hello", pen.chat_agent)
-        async with aclosing(watch(services, ANNA, run.conversation_id, None)) as views:
+        async with aclosing(watch(services, ANNA, run.conversation_id)) as views:
             await anext(views)
         if not pieces:
             await soon(pen.asked.get())

@@ -1,0 +1,103 @@
+// Where the conversation is scrolled to: at its end, which is followed, or at a message that is being read, which stays
+// where it is while others come in above and below it. Near an end of what is shown, more is asked for.
+
+const parleyScroll = (status, ask) => {
+  const STEP = 40; // Messages that are asked for at a time,
+  const SHOWN = 120; // and how many may be shown: what an update costs does not grow with what was read.
+  const EDGE_PX = 800; // How near an end is, so that what comes next is there before it is needed.
+  const END_PX = 50;
+  let box = null;
+  let following = true;
+  let height = 0; // How far down it was scrolled when last looked at.
+  let due = 0; // The frame before which to keep the place.
+  let place = null; // The message at the top of what is seen: its position, its number there, and its height on the page.
+  let target = null; // The message that was asked for by its address, as long as nobody scrolls.
+
+  const messages = () => [...box.querySelectorAll("[data-testid=user], [data-testid=bot]")];
+  const top = (element) => element.getBoundingClientRect().top;
+  const sum = (numbers) => numbers.reduce((total, number) => total + number, 0);
+
+  // Before what has changed is painted, so that nothing is seen to move.
+  function keep() {
+    cancelAnimationFrame(due);
+    due = 0;
+    const { first, last, counts, target: asked } = status();
+    const shown = messages();
+    if (following && last == null) box.scrollTop = box.scrollHeight;
+    else if (shown.length !== sum(counts)) return; // The chatbot and the status are not of one frame.
+    else if (asked != null && target !== asked) show(shown[asked]);
+    else if (place && place.position >= first) {
+      const kept = shown[sum(counts.slice(0, place.position - first)) + place.number];
+      if (kept) box.scrollTop += top(kept) - place.top;
+    }
+    look();
+  }
+
+  // What is seen, which is what `keep` keeps.
+  function look() {
+    const { first, last, counts } = status();
+    const shown = messages();
+    const edge = top(box);
+    let number = shown.findIndex((element) => element.getBoundingClientRect().bottom > edge);
+    place = null;
+    if (number >= 0 && shown.length === sum(counts)) {
+      const seen = shown[number];
+      let position = first;
+      while (number >= counts[position - first]) number -= counts[position++ - first];
+      place = { position, number, top: top(seen) };
+    }
+    height = box.scrollTop;
+    const below = box.scrollHeight - height - box.clientHeight;
+    document.body.dataset.below = last != null || below > 2 * box.clientHeight ? "yes" : "no";
+    return below;
+  }
+
+  function scrolled() {
+    if (due) return; // What has changed comes first.
+    const up = box.scrollTop < height;
+    const below = look();
+    const { first, last, counts } = status();
+    // While messages come in, the end moves away from who follows it: only going up leaves it.
+    following = last == null && (below < END_PX || (following && !up));
+    const full = counts.length + STEP > SHOWN;
+    if (first > 0 && height < EDGE_PX) {
+      ask({ first: Math.max(0, first - STEP), last: full ? first - STEP + SHOWN - 1 : last });
+    } else if (last != null && below < EDGE_PX) {
+      ask({ first: full ? last + STEP - SHOWN + 1 : first, last: last + STEP });
+    }
+  }
+
+  function show(element) {
+    following = false;
+    target = status().target;
+    element.scrollIntoView({ block: "start" });
+    box.scrollTop -= 16;
+    element.closest(".message-row").classList.add("found");
+  }
+
+  return {
+    // Another conversation, or a message of one's own: to the end.
+    follow() {
+      [following, place, target] = [true, null, null];
+      if (box) keep();
+    },
+    get following() {
+      return following;
+    },
+    // Gradio makes the box some time after the page's script, and its content with the first message.
+    start() {
+      box = document.querySelector("#conversation .bubble-wrap");
+      if (!box) return requestAnimationFrame(() => this.start());
+      // A frame's changes are kept up with once. What gets its size later, such as an image, changes only that.
+      const changed = () => (due ||= requestAnimationFrame(keep));
+      const resized = new ResizeObserver(keep);
+      const observe = () => {
+        changed();
+        box.querySelectorAll(".message-wrap").forEach((content) => resized.observe(content));
+      };
+      new MutationObserver(observe).observe(box, { childList: true, subtree: true, characterData: true });
+      observe();
+      box.addEventListener("scroll", scrolled, { passive: true });
+    },
+  };
+};
