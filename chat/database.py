@@ -99,6 +99,31 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         )
         UPDATE entry SET position = placed.position, jump = placed.parent_id FROM placed WHERE placed.id = entry.id""",
     ),
+    (
+        # What people and models send beside text, once for each content: `id` is its SHA-256 in hexadecimal.
+        """CREATE TABLE file (
+            id TEXT PRIMARY KEY NOT NULL,
+            size INTEGER NOT NULL,
+            data BLOB NOT NULL
+        ) STRICT""",
+        """CREATE TABLE entry_file (
+            entry_id TEXT NOT NULL REFERENCES entry (id) ON DELETE CASCADE,
+            file_id TEXT NOT NULL REFERENCES file (id),
+            PRIMARY KEY (entry_id, file_id)
+        ) STRICT, WITHOUT ROWID""",
+        "CREATE INDEX entry_file_by_file ON entry_file (file_id)",
+        # Which model and settings a conversation's owner chose for it.
+        """CREATE TABLE choice (
+            conversation_id TEXT PRIMARY KEY NOT NULL REFERENCES conversation (conversation_id) ON DELETE CASCADE,
+            content TEXT NOT NULL
+        ) STRICT, WITHOUT ROWID""",
+        # How long a turn took, and its tool calls and thinking: JSON by their ids. The entry is the turn's prompt.
+        """CREATE TABLE timing (
+            entry_id TEXT PRIMARY KEY NOT NULL REFERENCES entry (id) ON DELETE CASCADE,
+            seconds REAL NOT NULL,
+            parts TEXT NOT NULL
+        ) STRICT, WITHOUT ROWID""",
+    ),
 )
 """The statements that lead from each schema version to the next. Never edit one that was released: add another."""
 
