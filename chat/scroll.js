@@ -21,6 +21,7 @@ const parleyScroll = (status, ask) => {
   function keep() {
     cancelAnimationFrame(due);
     due = 0;
+    lead();
     const { first, last, counts, target: asked } = status();
     const shown = messages();
     if (following && last == null) box.scrollTop = box.scrollHeight;
@@ -52,13 +53,18 @@ const parleyScroll = (status, ask) => {
     return below;
   }
 
+  // Whether the end is followed. While messages come in it moves away by itself: only going up leaves it.
+  function lead() {
+    const below = box.scrollHeight - box.scrollTop - box.clientHeight;
+    if (status().last != null || (box.scrollTop < height && below > 1)) following = false;
+    else following ||= below < END_PX;
+  }
+
   function scrolled() {
+    lead();
     if (due) return; // What has changed comes first.
-    const up = box.scrollTop < height;
     const below = look();
     const { first, last, counts } = status();
-    // While messages come in, the end moves away from who follows it: only going up leaves it.
-    following = last == null && (below < END_PX || (following && !up));
     const full = counts.length + STEP > SHOWN;
     if (first > 0 && height < EDGE_PX) {
       ask({ first: Math.max(0, first - STEP), last: full ? first - STEP + SHOWN - 1 : last });
@@ -78,7 +84,7 @@ const parleyScroll = (status, ask) => {
   return {
     // Another conversation, or a message of one's own: to the end.
     follow() {
-      [following, place, target] = [true, null, null];
+      [following, place, target, height] = [true, null, null, 0];
       if (box) keep();
     },
     get following() {

@@ -10,16 +10,6 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.browser import Chat, ask, open_page, replies, send
 
-STAYS_AT_THE_TOP = """() => {
-    // Gradio follows the end of a conversation that has just appeared, for a while: scroll until it lets go.
-    const scroll = document.querySelector(".bubble-wrap");
-    if (scroll.scrollTop !== 0) {
-        scroll.scrollTop = 0;
-        window.atTheTop = performance.now();
-    }
-    return performance.now() - window.atTheTop > 2000;
-}"""
-
 
 class TestConversation:
     def test_a_reply_appears_word_by_word(self, page: Page) -> None:
@@ -195,20 +185,6 @@ class TestReturning:
         expect(page.locator("#status")).to_contain_text("This conversation does not exist.")
         ask(page, "echo works")
         assert replies(page) == ["works"]
-
-    def test_earlier_messages_come_on_request_and_what_is_read_stays_in_place(self, page: Page) -> None:
-        for number in range(25):
-            ask(page, f"echo number {number}")
-        page.reload()
-        expect(page.locator(".bot.message").last).to_have_text("number 24")
-        first = page.locator(".bot.message").first
-        expect(first).to_have_text("number 5")
-        expect(page.locator(".bot.message").last).to_be_in_viewport()
-        expect(page.locator("#earlier")).not_to_be_visible()
-        page.wait_for_function(STAYS_AT_THE_TOP)
-        page.locator("#earlier").click()
-        expect(page.locator(".bot.message").first).to_have_text("number 0")
-        expect(page.locator(".bot.message").get_by_text("number 5", exact=True)).to_be_in_viewport()
 
     def test_what_is_typed_but_not_sent_survives_a_reload(self, page: Page) -> None:
         page.locator("#message textarea").press_sequentially("half a thought")

@@ -1,0 +1,167 @@
+"""A long conversation in a real browser: what is read stays in place while messages come in above and below it."""
+
+from collections.abc import Iterator
+from urllib.parse import parse_qs, urlparse
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+
+from tests.browser import Chat, ask, open_page, send
+from tests.long import copy_of, lengthen
+
+TURNS = 1000
+SHOWN = 120
+"""Messages that a page shows at most, as `chat/scroll.js` has it."""
+
+SHOWN_MESSAGES = "#conversation [data-testid=user], #conversation [data-testid=bot]"
+
+NODES = 6000
+"""Elements that a page may have however long its conversation is: some twenty for each message that is shown."""
+
+FIRST_SEEN = """() => {
+    const box = document.querySelector("#conversation .bubble-wrap");
+    const top = box.getBoundingClientRect().top;
+    const seen = [...box.querySelectorAll("[data-testid=user]")].find((it) => it.getBoundingClientRect().top >= top);
+    return [seen.innerText.trim(), seen.getBoundingClientRect().top];
+}"""
+
+WATCH_PLACES = """() => {
+    // Where each prompt is when a frame is painted: a size that changes in each frame is seen after its layout.
+    const box = document.querySelector("#conversation .bubble-wrap");
+    const ticker = document.body.appendChild(document.createElement("div"));
+    ticker.style = "position: fixed; height: 1px";
+    let width = 0;
+    let before = null;
+    window.moved = [];
+    const tick = () => {
+        ticker.style.width = `${(width = 1 - width) + 1}px`;
+        requestAnimationFrame(tick);
+    };
+    new ResizeObserver(() => {
+        const edge = box.getBoundingClientRect().top;
+        const prompts = [...box.querySelectorAll("[data-testid=user]")];
+        const places = new Map(prompts.map((it) => [it.innerText.trim(), it.getBoundingClientRect().top]));
+        for (const [text, top] of places) {
+            const was = before?.get(text);
+            const inView = (place) => place > edge && place < innerHeight;
+            if (Math.abs(top - was) > 2 && (inView(was) || inView(top))) moved.push([text, was, top]);
+        }
+        before = places;
+    }).observe(ticker);
+    tick();
+}"""
+
+
+def prompts(page: Page) -> list[str]:
+    return [text.strip() for text in page.locator("#conversation [data-testid=user]").all_inner_texts()]
+
+
+def scroll_to_the_top_of_what_is_shown(page: Page) -> None:
+    page.evaluate("document.querySelector('#conversation .bubble-wrap').scrollTop = 0")
+
+
+@pytest.fixture(scope="module")
+def reader(browser: Browser) -> Iterator[BrowserContext]:
+    """A visitor with a long conversation, which each test has a copy of."""
+    context = browser.new_context(viewport={"width": 1200, "height": 800})
+    yield context
+    context.close()
+
+
+@pytest.fixture(scope="module")
+def original(reader: BrowserContext, chat: Chat) -> tuple[str, list[str]]:
+    """A conversation of some two thousand messages, and the ids of its prompts."""
+    page = open_page(reader, chat.url)
+    ask(page, "echo the very first")
+    conversation_id = parse_qs(urlparse(page.url).query)["c"][0]
+    page.close()
+    return conversation_id, lengthen(chat.database, conversation_id, TURNS)
+
+
+@pytest.fixture
+def page(reader: BrowserContext, chat: Chat, original: tuple[str, list[str]]) -> Iterator[Page]:
+    """A page that shows the end of it."""
+    page = open_page(reader, f"{chat.url}/?c={copy_of(chat.database, original[0])}")
+    expect(page.get_by_text(f"prompt {TURNS - 1}", exact=True)).to_be_in_viewport()
+    yield page
+    page.close()
+
+
+def test_opening_a_long_conversation_shows_its_end_and_little_more(page: Page) -> None:
+    assert prompts(page)[-1] == f"prompt {TURNS - 1}"
+    assert page.locator(SHOWN_MESSAGES).count() <= 40
+    assert page.evaluate("document.querySelectorAll('*').length") < NODES
+    expect(page.locator("#newest")).not_to_be_visible()
+
+
+def test_scrolling_up_leads_to_the_very_first_message_and_keeps_the_page_small(page: Page) -> None:
+    while "echo the very first" not in prompts(page):
+        before = prompts(page)[0]
+        scroll_to_the_top_of_what_is_shown(page)
+        page.wait_for_function(
+            "before => document.querySelector('#conversation [data-testid=user]').innerText.trim() !== before",
+            arg=before,
+        )
+        assert page.locator(SHOWN_MESSAGES).count() <= SHOWN
+    assert page.evaluate("document.querySelectorAll('*').length") < NODES
+
+
+def test_what_is_read_does_not_move_while_earlier_messages_come_in(page: Page) -> None:
+    page.evaluate(WATCH_PLACES)
+    for first in (TURNS - 40, TURNS - 60, TURNS - 80):
+        scroll_to_the_top_of_what_is_shown(page)
+        page.evaluate("requestAnimationFrame(() => requestAnimationFrame(() => (moved = [])))")
+        before = page.evaluate(FIRST_SEEN)
+        expect(page.locator("#conversation [data-testid=user]").first).to_have_text(f"prompt {first}")
+        assert page.evaluate(FIRST_SEEN) == before
+        assert page.evaluate("moved") == []
+
+
+def test_the_button_for_the_newest_messages_leads_back_to_the_end(page: Page) -> None:
+    for first in (TURNS - 40, TURNS - 60, TURNS - 80):
+        scroll_to_the_top_of_what_is_shown(page)
+        expect(page.locator("#conversation [data-testid=user]").first).to_have_text(f"prompt {first}")
+    assert prompts(page)[-1] != f"prompt {TURNS - 1}"
+    page.locator("#newest").click()
+    expect(page.get_by_text(f"prompt {TURNS - 1}", exact=True)).to_be_in_viewport()
+    expect(page.locator("#newest")).not_to_be_visible()
+
+
+def test_an_address_of_a_message_opens_the_conversation_around_it(
+    reader: BrowserContext, chat: Chat, original: tuple[str, list[str]]
+) -> None:
+    conversation_id, prompt_ids = original
+    page = open_page(reader, f"{chat.url}/?c={conversation_id}&m={prompt_ids[300]}")
+    expect(page.get_by_text("prompt 300", exact=True)).to_be_in_viewport()
+    assert page.locator(SHOWN_MESSAGES).count() <= 45
+    page.locator("#conversation .bubble-wrap").evaluate("box => (box.scrollTop = box.scrollHeight)")
+    expect(page.get_by_text("prompt 325", exact=True)).to_be_attached()
+
+
+def test_a_message_that_is_sent_from_far_up_is_shown_at_the_end_with_its_reply(page: Page) -> None:
+    for first in (TURNS - 40, TURNS - 60, TURNS - 80):
+        scroll_to_the_top_of_what_is_shown(page)
+        expect(page.locator("#conversation [data-testid=user]").first).to_have_text(f"prompt {first}")
+    send(page, "echo back at the end")
+    expect(page.get_by_text("back at the end", exact=True)).to_be_in_viewport()
+    assert prompts(page)[-2:] == [f"prompt {TURNS - 1}", "echo back at the end"]
+
+
+def test_who_reads_further_up_is_left_there_while_a_reply_is_written(page: Page) -> None:
+    send(page, "long 300")
+    expect(page.get_by_text("word3")).to_be_visible()
+    page.locator("#conversation .bubble-wrap").hover()
+    page.mouse.wheel(0, -900)
+    page.wait_for_function(
+        "() => { const box = document.querySelector('#conversation .bubble-wrap');"
+        " return box.scrollHeight - box.scrollTop - box.clientHeight >= 900; }"
+    )
+    before = page.evaluate(FIRST_SEEN)
+    expect(page.locator("body")).to_have_attribute("data-phase", "writing")
+    expect(page.locator("body")).to_have_attribute("data-phase", "idle")
+    assert page.evaluate(FIRST_SEEN) == before
+
+
+def test_the_end_is_followed_while_a_reply_grows(page: Page) -> None:
+    ask(page, "long 600")
+    expect(page.get_by_text("word600")).to_be_in_viewport()
