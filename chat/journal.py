@@ -1,4 +1,4 @@
-"""What runs are writing now, and how past ones ended when they didn't end well.
+"""What runs are writing now; how past ones ended when they didn't end well, and how long they took.
 
 A run's checkpoints are the messages it has finished and, after them, the events it has streamed since: each write adds
 only what is new, and is dropped when the whole turn is saved. What a kill leaves behind is rebuilt from them.
@@ -15,8 +15,10 @@ from pydantic_ai import AgentStreamEvent, ModelMessage
 from chat.database import Database, Transaction
 from chat.partial import Partial
 from chat.store import message_json, messages_from_json
+from chat.timing import Timing
 
 _EVENTS: TypeAdapter[list[AgentStreamEvent]] = TypeAdapter(list[AgentStreamEvent])
+_PARTS: TypeAdapter[dict[str, float]] = TypeAdapter(dict[str, float])
 
 OutcomeKind = Literal["stopped", "failed", "interrupted"]
 
@@ -64,7 +66,7 @@ class Unfinished:
 
 
 class Journal:
-    """The checkpoints and outcomes of runs, in a database that is open."""
+    """The checkpoints, outcomes and timings of runs, in a database that is open."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -80,15 +82,26 @@ class Journal:
             for entry, contents in rows:
                 await _append(change, entry, contents)
 
-    async def finish(self, conversation_id: str, prompt_id: str, outcome: Outcome | None) -> None:
-        """Drop a run's checkpoints, and note how its turn ended when it has no whole reply."""
+    async def finish(
+        self, conversation_id: str, prompt_id: str, outcome: Outcome | None, timing: Timing | None = None
+    ) -> None:
+        """Drop a run's checkpoints, and note how its turn ended when it has no whole reply, and what time it took.
+
+        What was noted of an earlier reply to the same prompt is forgotten.
+        """
         async with self._database.transaction() as change:
             await change.execute("DELETE FROM checkpoint WHERE conversation_id = ?", (conversation_id,))
             await change.execute("DELETE FROM outcome WHERE entry_id = ?", (prompt_id,))
+            await change.execute("DELETE FROM timing WHERE entry_id = ?", (prompt_id,))
             if outcome is not None:
                 await change.execute(
                     "INSERT INTO outcome (entry_id, kind, sentence) SELECT id, ?, ? FROM entry WHERE id = ?",
                     (outcome.kind, outcome.sentence, prompt_id),
+                )
+            if timing is not None:
+                await change.execute(
+                    "INSERT INTO timing (entry_id, seconds, parts) SELECT id, ?, ? FROM entry WHERE id = ?",
+                    (timing.seconds, json.dumps(dict(timing.parts)), prompt_id),
                 )
 
     async def unfinished(self) -> list[Unfinished]:
@@ -110,6 +123,13 @@ class Journal:
             "SELECT * FROM outcome WHERE entry_id IN (SELECT value FROM json_each(?))", (json.dumps(list(entry_ids)),)
         )
         return {row["entry_id"]: Outcome(row["kind"], row["sentence"]) for row in rows}
+
+    async def timings(self, entry_ids: Sequence[str]) -> dict[str, Timing]:
+        """How long the turns that these entries began took, as far as it is known."""
+        rows = await self._database.rows(
+            "SELECT * FROM timing WHERE entry_id IN (SELECT value FROM json_each(?))", (json.dumps(list(entry_ids)),)
+        )
+        return {row["entry_id"]: Timing(row["seconds"], _PARTS.validate_json(row["parts"])) for row in rows}
 
 
 def _rows(progress: Progress) -> list[tuple[str, str]]:

@@ -1,23 +1,25 @@
 """Messages as Gradio shows them, and what a person sent as messages: pure functions, no state.
 
-Each kind of part that Pydantic AI defines has one rule in `RULES`. What isn't meant for visitors (system prompts,
-instructions, changes of settings) is shown as a folded block that says so without its text; a kind that this version
-doesn't know is shown as a folded block with its JSON. So nothing is dropped in silence, and nothing raises.
+Each kind of part that Pydantic AI defines has one rule in `RULES`, for live and stored messages alike. What isn't meant
+for visitors (system prompts, instructions, changes of settings) has a rule that shows it only where that is wanted; a
+kind that this version doesn't know is shown as a folded block with its JSON. So nothing is dropped in silence, and
+nothing raises.
 """
 
-import json
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import PurePosixPath
-from typing import Any, Literal, NotRequired, TypedDict, cast
+from typing import Any, cast
 
 from pydantic_ai.messages import (
     BaseToolCallPart,
     BaseToolReturnPart,
     BinaryContent,
     CachePoint,
+    Citation,
+    CitationSource,
     CompactionPart,
+    ContentCitationAnchor,
     FilePart,
     ModelMessage,
     ModelRequest,
@@ -30,11 +32,16 @@ from pydantic_ai.messages import (
     TextContent,
     TextPart,
     ThinkingPart,
-    UploadedFile,
     UserContent,
     UserPromptPart,
+    WebCitationSource,
 )
-from pydantic_core import to_json
+
+from chat.file_render import file
+from chat.markup import code, inert, json_text, link, seconds_text
+from chat.shown import Answer, FileLink, GradioMessage, Place, Role, Showing, block, text
+from chat.timing import thinking_key
+from chat.tool_render import feedback, nested_messages, tool_call, tool_return
 
 LONGEST_PROMPT = 4_000_000
 """Characters that a prompt may have."""
@@ -42,89 +49,82 @@ LONGEST_PROMPT = 4_000_000
 SHOWN_PROMPT = 20_000
 """Characters of a prompt that the page shows. The browser parses all it shows anew at each update of a reply."""
 
-Role = Literal["user", "assistant", "system"]
-
-
-class Text(TypedDict):
-    """Gradio's text content. A bare string would go through `inspect.cleandoc` and lose its indentation."""
-
-    type: Literal["text"]
-    text: str
-
-
-class Metadata(TypedDict, total=False):
-    """Gradio's message metadata. With a `title` the message is a block that folds; `id` is `<entry id>:<part>`."""
-
-    id: str
-    title: str
-    log: str
-    status: Literal["pending", "done"]
-
-
-class Option(TypedDict):
-    """A button under the last message."""
-
-    value: str
-    label: str
-
-
-class GradioMessage(TypedDict):
-    """One message of a `gr.Chatbot`."""
-
-    role: Role
-    content: list[Text]
-    metadata: Metadata
-    options: NotRequired[list[Option]]
+MESSAGES_ALONE = Showing()
+"""What is shown of messages of which nothing else is known."""
 
 
 class PromptRefused(ValueError):
     """A prompt that can't be sent. The message says why, to the person who typed it."""
 
 
-def prompt_from(text: str) -> str:
+def prompt_from(typed: str) -> str:
     """What a person typed, exactly, when it can be sent and stored.
 
     Raises:
         PromptRefused: If it is blank, too long, or holds half a surrogate pair, which has no UTF-8 form.
     """
-    if not text.strip():
+    if not typed.strip():
         raise PromptRefused("Type a message first.")
-    if len(text) > LONGEST_PROMPT:
-        raise PromptRefused(f"This message has {len(text):,} characters; at most {LONGEST_PROMPT:,} can be sent.")
+    if len(typed) > LONGEST_PROMPT:
+        raise PromptRefused(f"This message has {len(typed):,} characters; at most {LONGEST_PROMPT:,} can be sent.")
     try:
-        text.encode()
+        typed.encode()
     except UnicodeEncodeError as error:
         raise PromptRefused(
             f"Character {error.start + 1:,} of this message is half of a Unicode character and can't be stored. "
             "Remove it and send again."
         ) from error
-    return text
+    return typed
 
 
 def to_gradio(
-    messages: Iterable[tuple[str, ModelMessage]], *, notes: Mapping[str, str] | None = None, live: bool = False
+    messages: Iterable[tuple[str, ModelMessage]],
+    *,
+    notes: Mapping[str, str] | None = None,
+    took: Mapping[str, str] | None = None,
+    live: bool = False,
+    turn: str | None = None,
+    showing: Showing = MESSAGES_ALONE,
 ) -> list[GradioMessage]:
     """Messages as a chatbot shows them.
 
     Args:
         messages: Each with its entry's id, oldest first.
         notes: A sentence to show below the turn that an entry began, by that entry's id.
-        live: Whether a run is still at work on the last of them; an unanswered tool call is then still running.
+        took: A line about what a turn took, to show at its end, by the same ids: see `chat.summary`.
+        live: Whether a run is at work on the last of them; an unanswered tool call is then still running.
+        turn: The entry that began the turn of the first messages, when it is not among them.
+        showing: What the messages do not say themselves.
     """
     messages = list(messages)
-    view = _View(live=live, returns=_tool_returns(message for _, message in messages))
+    answers, answered = _pair(messages)
+    last = _last_part(messages) if live else None
     shown: list[GradioMessage] = []
-    note: str | None = None
-    for entry_id, message in messages:
-        if note is not None and starts_turn(message):
-            shown.append(_note(note, entry_id))
-            note = None
-        note = (notes or {}).get(entry_id, note)
+    entry_id = instructions = ""
+    thoughts = 0
+    for following_id, message in messages:
+        if starts_turn(message):
+            shown.extend(_below(turn, entry_id, notes, took))
+            turn, thoughts = following_id, 0
+        entry_id = following_id
+        seconds = showing.timings.get(turn or "", {})
+        if isinstance(message, ModelRequest) and message.instructions not in (None, instructions):
+            instructions = message.instructions or ""
+            shown.extend(_instructions(instructions, entry_id, showing))
         for index, part in enumerate(message.parts):
-            shown.extend(_show(part, f"{entry_id}:{index}", view))
-    if note is not None:
-        shown.append(_note(note, messages[-1][0]))
-    return shown
+            part_id = f"{entry_id}:{index}"
+            place = Place(
+                showing,
+                entry_id,
+                live=live,
+                newest=part_id == last,
+                seconds=seconds.get(_timing_key(part, thoughts)),
+                answer=answers.get(part_id),
+                answered=part_id in answered,
+            )
+            shown.extend(_show(part, part_id, place))
+            thoughts += isinstance(part, ThinkingPart)
+    return [*shown, *_below(turn, entry_id, notes, took)]
 
 
 def starts_turn(message: ModelMessage) -> bool:
@@ -138,7 +138,7 @@ def starts_turn(message: ModelMessage) -> bool:
 def prompt_text(message: ModelMessage) -> str:
     """The text of the prompts in a message, without what else was attached."""
     prompts = [part for part in message.parts if isinstance(part, UserPromptPart)]
-    return "\n\n".join(text for prompt in prompts for text in _texts(prompt.content))
+    return "\n\n".join(words for prompt in prompts for words in _texts(prompt.content))
 
 
 def from_gradio(history: Sequence[Any]) -> list[ModelMessage]:
@@ -149,11 +149,11 @@ def from_gradio(history: Sequence[Any]) -> list[ModelMessage]:
     messages: list[ModelMessage] = []
     for item in history:
         for role, content, title in _said(item):
-            text = _gradio_text(content)
+            words = _gradio_text(content)
             if role == "assistant":
-                _append_response(messages, TextPart(text) if title is None else ThinkingPart(text))
+                _append_response(messages, TextPart(words) if title is None else ThinkingPart(words))
             else:
-                _append_request(messages, SystemPromptPart(text) if role == "system" else UserPromptPart(text))
+                _append_request(messages, SystemPromptPart(words) if role == "system" else UserPromptPart(words))
     return messages
 
 
@@ -170,107 +170,109 @@ def to_pairs(messages: Iterable[ModelMessage]) -> list[tuple[str | None, str | N
     return pairs
 
 
-@dataclass(frozen=True)
-class _View:
-    """What a rule needs to know beside its part."""
-
-    live: bool
-    returns: Mapping[str, BaseToolReturnPart[Any]]
-    called: set[str] = field(default_factory=set[str])
-    """The calls shown so far: their returns are part of their block."""
+_Rule = Callable[[Any, Place], Iterable[GradioMessage]]
 
 
-_Rule = Callable[[Any, _View], Iterable[GradioMessage]]
-
-
-def _show(part: Any, part_id: str, view: _View) -> Iterable[GradioMessage]:
-    rule = RULES.get(part.part_kind, _unknown)
-    for message in rule(part, view):
+def _show(part: Any, part_id: str, place: Place) -> Iterator[GradioMessage]:
+    for message in RULES.get(part.part_kind, _unknown)(part, place):
         message["metadata"]["id"] = part_id
+        yield message
+    stray = isinstance(part, BaseToolReturnPart) and not place.answered
+    answer = Answer(place.entry_id, cast("BaseToolReturnPart[Any]", part)) if stray else place.answer
+    if answer is not None:
+        yield from _nested(answer, part_id, place.showing)
+
+
+def _nested(answer: Answer, parent_id: str, showing: Showing) -> Iterator[GradioMessage]:
+    """What an agent that a tool ran did, inside the tool's block."""
+
+    def files(_: str, content: BinaryContent) -> FileLink | None:
+        return showing.files(answer.entry_id, content)  # They belong to the entry that holds these messages.
+
+    inside = replace(showing, files=files)
+    messages = enumerate(nested_messages(answer.part))
+    for message in to_gradio([(f"{parent_id}.{index}", each) for index, each in messages], showing=inside):
+        metadata = message["metadata"]
+        metadata.setdefault("parent_id", parent_id)
+        metadata.setdefault("status", "done")
+        # What has no title would be a block without one there.
+        metadata.setdefault("title", "Asked" if message["role"] == "user" else "Answered")
+        message["role"] = "assistant"
         yield message
 
 
-def _user_prompt(part: UserPromptPart, view: _View) -> Iterable[GradioMessage]:
-    text = "\n\n".join(_texts(part.content))
-    if len(text) > SHOWN_PROMPT:
-        rest = f"… and {len(text) - SHOWN_PROMPT:,} more characters, which the model was sent too."
-        text = f"{text[:SHOWN_PROMPT]}\n\n*{rest}*"
-    if text:
-        yield _text("user", text)
+def _user_prompt(part: UserPromptPart, place: Place) -> Iterable[GradioMessage]:
+    said = "\n\n".join(_texts(part.content))
+    if len(said) > SHOWN_PROMPT:
+        rest = f"… and {len(said) - SHOWN_PROMPT:,} more characters, which the model was sent too."
+        said = f"{said[:SHOWN_PROMPT]}\n\n*{rest}*"
+    if said:
+        yield text("user", said)
     if not isinstance(part.content, str):
         for item in part.content:
             if not isinstance(item, str | TextContent | CachePoint):
-                yield _block("user", _attachment_name(item), _attachment_body(item))
+                yield text("user", file(item, place))
 
 
-def _reply_text(part: TextPart, view: _View) -> Iterable[GradioMessage]:
+def _reply_text(part: TextPart, place: Place) -> Iterable[GradioMessage]:
     if part.content:
-        yield _text("assistant", part.content)
+        yield text("assistant", _cited(part.content, part.citations) if part.citations else part.content)
 
 
-def _thinking(part: ThinkingPart, view: _View) -> Iterable[GradioMessage]:
-    yield _block("assistant", "Thinking", part.content or "*The provider keeps this to itself.*")
+def _thinking(part: ThinkingPart, place: Place) -> Iterable[GradioMessage]:
+    known = place.seconds is not None and not place.newest
+    title = f"Thought for {seconds_text(place.seconds or 0)}" if known else "Thinking"
+    shown = block("assistant", title, part.content or "*The provider keeps this to itself.*")
+    if place.newest:
+        shown["metadata"]["status"] = "pending"
+    yield shown
 
 
-def _tool_call(part: BaseToolCallPart[Any], view: _View) -> Iterable[GradioMessage]:
-    view.called.add(part.tool_call_id)
-    result = view.returns.get(part.tool_call_id)
-    # Pydantic AI makes an object of arguments that are cut short or still being written; here they stay as they are.
-    args = part.args if isinstance(part.args, str) and part.args else part.args_as_json_str()
-    block = _block("assistant", f"Tool: {part.tool_name}", _fenced(args))
-    if result is not None:
-        block["content"][0]["text"] += f"\n\n{_tool_result(result)}"
-        if result.outcome != "success":
-            block["metadata"]["log"] = result.outcome
-    elif view.live:
-        block["metadata"]["status"] = "pending"
-    else:
-        block["metadata"]["log"] = "interrupted"
-    yield block
+def _retry(part: RetryFeedbackPart, place: Place) -> Iterable[GradioMessage]:
+    shown = block("assistant", "Asked to try again", feedback(part.content))
+    retry = getattr(part, "retry", None)  # An older kind of part has none.
+    if retry is not None and retry.attempt:
+        shown["metadata"]["log"] = f"attempt {retry.attempt} of {retry.max_retries}"
+    yield shown
 
 
-def _tool_return(part: BaseToolReturnPart[Any], view: _View) -> Iterable[GradioMessage]:
-    if part.tool_call_id not in view.called:  # Its call is before the messages that are shown.
-        yield _block("assistant", f"Tool: {part.tool_name}", _tool_result(part))
+def _compaction(part: CompactionPart, place: Place) -> Iterable[GradioMessage]:
+    yield block("assistant", "Earlier messages, summarised", part.content or "*The provider keeps this to itself.*")
 
 
-def _retry(part: RetryFeedbackPart, view: _View) -> Iterable[GradioMessage]:
-    content = part.content if isinstance(part.content, str) else _fenced(_json_text(part.content))
-    yield _block("assistant", "Asked to try again", content)
+def _file(part: FilePart, place: Place) -> Iterable[GradioMessage]:
+    yield text("assistant", file(part.content, place))
 
 
-def _compaction(part: CompactionPart, view: _View) -> Iterable[GradioMessage]:
-    yield _block("assistant", "Earlier messages, summarised", part.content or "*The provider keeps this to itself.*")
-
-
-def _file(part: FilePart, view: _View) -> Iterable[GradioMessage]:
-    yield _block("assistant", _attachment_name(part.content), _attachment_body(part.content))
-
-
-def _speech(part: SpeechPart, view: _View) -> Iterable[GradioMessage]:
+def _speech(part: SpeechPart, place: Place) -> Iterable[GradioMessage]:
     role: Role = "user" if part.speaker == "user" else "assistant"
-    yield _text(role, part.content) if part.content else _block(role, "Speech", "*No transcript.*")
+    if part.audio is not None:
+        yield text(role, file(part.audio, place))
+    if part.content or part.audio is None:
+        yield text(role, part.content or "*Speech without a transcript.*")
 
 
 def _not_for_visitors(title: str) -> _Rule:
-    def rule(part: Any, view: _View) -> Iterable[GradioMessage]:
-        yield _block("assistant", title, "*Not shown to visitors.*")
+    def rule(part: Any, place: Place) -> Iterable[GradioMessage]:
+        if place.showing.show_system:
+            content: object = getattr(part, "content", None)
+            yield block("assistant", title, code(content if isinstance(content, str) else json_text(part)))
 
     return rule
 
 
-def _unknown(part: Any, view: _View) -> Iterable[GradioMessage]:
-    yield _block("assistant", str(part.part_kind), _fenced(_json_text(part)))
+def _unknown(part: Any, place: Place) -> Iterable[GradioMessage]:
+    yield block("assistant", inert(str(part.part_kind)), code(json_text(part), "json"))
 
 
 RULES: dict[str, _Rule] = {
     "user-prompt": _user_prompt,
     "text": _reply_text,
     "thinking": _thinking,
-    "tool-call": _tool_call,
-    "tool-return": _tool_return,
-    "builtin-tool-call": _tool_call,
-    "builtin-tool-return": _tool_return,
+    "tool-call": tool_call,
+    "tool-return": tool_return,
+    "builtin-tool-call": tool_call,
+    "builtin-tool-return": tool_return,
     "retry-feedback": _retry,
     "retry-prompt": _retry,
     "compaction": _compaction,
@@ -286,36 +288,70 @@ RULES: dict[str, _Rule] = {
 """How each `part_kind` is shown."""
 
 
-def _text(role: Role, text: str) -> GradioMessage:
-    return {"role": role, "content": [{"type": "text", "text": text}], "metadata": {}}
+def _pair(messages: Iterable[tuple[str, ModelMessage]]) -> tuple[dict[str, Answer], set[str]]:
+    """The return of each call, by the call's part id, and the part ids of these returns.
+
+    A return belongs to the nearest call before it that has its id: some models use an id again.
+    """
+    calls: dict[str, str] = {}
+    answers: dict[str, Answer] = {}
+    answered: set[str] = set()
+    for entry_id, message in messages:
+        for index, part in enumerate(message.parts):
+            if isinstance(part, BaseToolCallPart):
+                calls[part.tool_call_id] = f"{entry_id}:{index}"
+            elif isinstance(part, BaseToolReturnPart) and (call := calls.pop(part.tool_call_id, None)):
+                answers[call] = Answer(entry_id, cast("BaseToolReturnPart[Any]", part))
+                answered.add(f"{entry_id}:{index}")
+    return answers, answered
 
 
-def _block(role: Role, title: str, text: str) -> GradioMessage:
-    return {
-        "role": role,
-        "content": [{"type": "text", "text": text}],
-        "metadata": {"title": title, "status": "done"},
-    }
+def _last_part(messages: Sequence[tuple[str, ModelMessage]]) -> str | None:
+    return next((f"{entry_id}:{len(message.parts) - 1}" for entry_id, message in messages[-1:]), None)
 
 
-def _note(sentence: str, entry_id: str) -> GradioMessage:
-    message = _text("assistant", f"*{sentence}*")
-    message["metadata"]["id"] = f"{entry_id}:note"
-    return message
+def _timing_key(part: Any, thoughts: int) -> str:
+    return thinking_key(thoughts) if isinstance(part, ThinkingPart) else str(getattr(part, "tool_call_id", ""))
 
 
-def _tool_returns(messages: Iterable[ModelMessage]) -> dict[str, BaseToolReturnPart[Any]]:
-    return {
-        part.tool_call_id: cast("BaseToolReturnPart[Any]", part)
-        for message in messages
-        for part in message.parts
-        if isinstance(part, BaseToolReturnPart)
-    }
+def _instructions(instructions: str, entry_id: str, showing: Showing) -> Iterator[GradioMessage]:
+    if showing.show_system and instructions:
+        shown = block("assistant", "Instructions", code(instructions))
+        shown["metadata"]["id"] = f"{entry_id}:instructions"
+        yield shown
 
 
-def _tool_result(part: BaseToolReturnPart[Any]) -> str:
-    content: object = part.content
-    return content if isinstance(content, str) else _fenced(_json_text(content))
+def _below(
+    turn: str | None, entry_id: str, notes: Mapping[str, str] | None, took: Mapping[str, str] | None
+) -> Iterator[GradioMessage]:
+    """What stands below a turn that ends with an entry: how it ended, when not well, and what it took."""
+    said = {"note": ("*{}*", notes), "took": ("<small>{}</small>", took)}
+    for name, (form, lines) in said.items():
+        if turn is not None and lines is not None and turn in lines:
+            message = text("assistant", form.format(lines[turn]))
+            message["metadata"]["id"] = f"{entry_id}:{name}"
+            yield message
+
+
+def _cited(content: str, citations: Sequence[Citation]) -> str:
+    """A text with numbers behind what its sources back, and the sources below it."""
+    numbers: dict[str, int] = {}
+    marks: list[tuple[int, str]] = []
+    for citation in citations:
+        cited = [numbers.setdefault(_source(source), len(numbers) + 1) for source in citation.sources]
+        if isinstance(citation.anchor, ContentCitationAnchor):  # Else the model has written a mark of its own.
+            marks.append((citation.anchor.end, ", ".join(map(str, cited))))
+    for end, mark in sorted(marks, reverse=True):
+        if content[:end].count("```") % 2 == 0:  # In a code block it would be code.
+            content = f"{content[:end]}<sup>{mark}</sup>{content[end:]}"
+    sources = " · ".join(f"{number}. {source}" for source, number in numbers.items())
+    return f"{content}\n\n<small>Sources: {sources}</small>"
+
+
+def _source(source: CitationSource) -> str:
+    if isinstance(source, WebCitationSource):
+        return link(source.url, source.title)
+    return inert(source.title or source.document_id or "a document")
 
 
 def _texts(content: str | Sequence[UserContent]) -> list[str]:
@@ -323,34 +359,6 @@ def _texts(content: str | Sequence[UserContent]) -> list[str]:
         return [content]
     texts = (item if isinstance(item, str) else item.content for item in content if isinstance(item, str | TextContent))
     return list(texts)
-
-
-def _attachment_name(item: Any) -> str:
-    return f"Attached {getattr(item, 'media_type', None) or getattr(item, 'kind', 'content')}"
-
-
-def _attachment_body(item: Any) -> str:
-    if isinstance(item, BinaryContent):
-        return f"{len(item.data):,} bytes"
-    if isinstance(item, UploadedFile):
-        return f"File {item.file_id} at {item.provider_name}"
-    return _fenced(str(getattr(item, "url", None) or _json_text(item)))
-
-
-def _json_text(value: object) -> str:
-    return to_json(value, indent=2, fallback=repr, bytes_mode="base64").decode()
-
-
-def _fenced(text: str) -> str:
-    """Text as a code block whose fence is longer than any run of backticks in it; JSON is set out."""
-    try:
-        text = json.dumps(json.loads(text), indent=2, ensure_ascii=False)
-        language = "json"
-    except ValueError:
-        language = ""
-    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return f"{fence}{language}\n{text}\n{fence}"
 
 
 _BACKSLASH = "\\"

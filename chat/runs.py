@@ -32,12 +32,12 @@ from pydantic_ai.exceptions import AgentRunError, ContentFilterError, OutputToke
 from pydantic_ai.messages import PartDeltaEvent, ToolResultEvent, UserPromptPart
 from pydantic_core import PydanticSerializationError
 
-from chat.agent import ChatAgent
 from chat.changes import Changes
 from chat.database import DatabaseUnavailable
 from chat.failures import log_failure, sentence_for
 from chat.identity import Owner
 from chat.journal import Journal, Outcome, Progress, Unfinished
+from chat.models import ChatAgent
 from chat.partial import FOLDED_EVENTS, Partial
 from chat.recent import RecentConversations
 from chat.render import starts_turn

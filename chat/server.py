@@ -15,11 +15,11 @@ import gradio as gr
 from filelock import FileLock, Timeout
 from starlette.middleware import Middleware
 
-from chat.agent import AgentError, choose_agent
 from chat.database import Database, DatabaseError, check_header
 from chat.failures import SecretsFilter
 from chat.identity import VisitorCookie
 from chat.local_model import LocalModel
+from chat.models import AgentError, choose_agent
 from chat.services import Services, open_services
 from chat.settings import Settings
 from chat.theme import THEME
@@ -122,13 +122,13 @@ class Server:
 
     @asynccontextmanager
     async def _lifespan(self, app: Any) -> AsyncGenerator[dict[str, Services], None]:
-        model = self._agent.model
-        if isinstance(model, LocalModel):
-            model.start()  # Loads beside the first page.
+        local = [served.model for served in self._agent.models if isinstance(served.model, LocalModel)]
+        if local and local[0] is self._agent.models[0].model:
+            local[0].start()  # Loads beside the first page. Others load when they are first asked.
         async with open_services(self._settings) as self._services:
             self._loop = asyncio.get_running_loop()
             yield {"services": self._services}
-        if isinstance(model, LocalModel):
+        for model in local:
             model.close()
 
     def _announce(self) -> None:

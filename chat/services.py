@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from chat.changes import Changes
 from chat.database import Database
+from chat.files import Files
 from chat.journal import Journal
 from chat.library import Library
 from chat.runs import Runs
@@ -18,6 +19,7 @@ class Services:
     """The open parts of a chat server."""
 
     store: SQLiteConversationStore
+    files: Files
     library: Library
     journal: Journal
     changes: Changes
@@ -39,7 +41,7 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services, None]:
     async with Database(settings.database) as database:
         store, journal, changes = SQLiteConversationStore(database), Journal(database), Changes()
         runs = Runs(store, journal, changes, timeout=settings.timeout, max_runs=settings.max_runs)
-        services = Services(store, Library(database), journal, changes, runs)
+        services = Services(store, Files(database), Library(database), journal, changes, runs)
         await runs.recover()
         try:
             yield services

@@ -44,6 +44,17 @@ class Settings(BaseSettings):
         description="Your agent as module:attribute, an Agent or a callable that returns one. "
         "When not set: the built-in agent of chat/agent.py.",
     )
+    models: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Models that visitors can choose from, in each conversation: names as for the model, separated by "
+        "commas. The model comes first, and answers where nothing was chosen; when it is not set, the first of these.",
+    )
+    deps: str | None = Field(
+        default=None,
+        description="What makes your agent's dependencies, as module:attribute: a function, plain or async, of the "
+        "owner's id and the conversation's id. When not set: none, and build_deps of chat/agent.py for the built-in "
+        "agent.",
+    )
     database: Path = Field(
         default=platformdirs.user_data_path("parley") / "chat.db",
         description="The SQLite file that keeps the conversations.",
@@ -75,6 +86,13 @@ class Settings(BaseSettings):
         if not isinstance(value, str):
             return value
         return tuple(example.strip() for example in value.split("|") if example.strip())
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _split_models(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        return tuple(name.strip() for name in value.split(",") if name.strip())
 
     @field_validator("database")
     @classmethod

@@ -7,14 +7,15 @@ It can be used without the chat, by any program that runs an agent:
         result = await agent.run(prompt, conversation=conversation)
         await store.save(result)
 
-Each message is one row, as JSON in Pydantic AI's own format. What `load`, `save`, `branch` and `fork` do is Pydantic
-AI's; this module only keeps records and entries, and each write is one transaction.
+Each message is one row, as JSON in Pydantic AI's own format, and its files are kept beside it, once by content
+(`chat.files`). What `load`, `save`, `branch` and `fork` do is Pydantic AI's; this module only keeps records, entries
+and files, and each write is one transaction.
 """
 
 import asyncio
 import json
 import sqlite3
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,11 +30,16 @@ from pydantic_ai.conversation_store import (
     ConversationRecord,
     ConversationStore,
 )
+from pydantic_ai.messages import BinaryContent
 
 from chat.database import Database, Transaction
+from chat.files import Files, Light, binary_contents, mark, places_in, take_out, with_places
 
 VALIDATED_AT_ONCE = 100
 """Messages that are validated without a pause for others: some ten milliseconds."""
+
+HASHED_AT_ONCE = 1 << 20
+"""Bytes of files that are hashed while others wait: about a millisecond."""
 
 _USAGE: TypeAdapter[RunUsage] = TypeAdapter(RunUsage)
 _DEFERRED: TypeAdapter[DeferredToolRequests | None] = TypeAdapter(DeferredToolRequests | None)
@@ -72,9 +78,9 @@ _ANCESTOR = """
     SELECT id FROM ancestor WHERE position = :position
 """
 
-# An entry of the deleted conversation stays when a conversation that is left ends in it, left a branch at it, or
-# continues after it; so do all entries before such a one.
-_DELETE_UNREACHED = """
+# The entries that go with a deleted conversation. One stays when a conversation that is left ends in it, left a branch
+# at it, or continues after it; so do all entries before such a one.
+_UNREACHED = """
     WITH RECURSIVE
     candidate (id) AS (
         SELECT value FROM json_each(:tips)
@@ -91,7 +97,12 @@ _DELETE_UNREACHED = """
         SELECT entry.parent_id FROM entry JOIN reached ON entry.id = reached.id
         WHERE entry.parent_id IS NOT NULL
     )
-    DELETE FROM entry WHERE id IN (SELECT id FROM candidate) AND id NOT IN (SELECT id FROM reached)
+    SELECT json_group_array(id) FROM candidate WHERE id NOT IN (SELECT id FROM reached)
+"""
+
+_DELETE_UNUSED_FILES = """
+    DELETE FROM file WHERE id IN (SELECT value FROM json_each(:files))
+    AND NOT EXISTS (SELECT 1 FROM entry_file WHERE file_id = file.id)
 """
 
 
@@ -99,7 +110,8 @@ class SQLiteConversationStore(ConversationStore):
     """A `ConversationStore` in an SQLite file.
 
     Writers in other tasks and processes are welcome: the revision check and SQLite's locks decide, and whoever comes
-    second gets `ConversationConflict`. `delete` erases the entries that no conversation's head and no branch reaches.
+    second gets `ConversationConflict`. `delete` erases the entries that no conversation's head and no branch reaches,
+    and the files that no entry has.
 
     Args:
         database: The file, opened and closed with the store, or a `Database` whose owner opens and closes it.
@@ -111,6 +123,7 @@ class SQLiteConversationStore(ConversationStore):
     def __init__(self, database: str | Path | Database) -> None:
         self._owns_database = not isinstance(database, Database)
         self.database = database if isinstance(database, Database) else Database(database)
+        self._files = Files(self.database)
 
     async def __aenter__(self) -> Self:
         if self._owns_database:
@@ -141,7 +154,7 @@ class SQLiteConversationStore(ConversationStore):
         new_entries: Sequence[ConversationEntry] = (),
         expected_revision: str | None,
     ) -> None:
-        entries = _entry_rows(new_entries)  # Serialized before the transaction holds the write lock.
+        rows = await _rows(new_entries)  # Made before the transaction holds the write lock.
         async with self.database.transaction() as change:
             if await _stored_revision(change, record.conversation_id) != expected_revision:
                 raise ConversationConflict(record.conversation_id)
@@ -149,15 +162,19 @@ class SQLiteConversationStore(ConversationStore):
                 places = await _places(change, new_entries)
                 await change.execute_many(
                     "INSERT INTO entry (id, parent_id, kind, message, position, jump) VALUES (?, ?, ?, ?, ?, ?)",
-                    [(*row, place.position, place.jump) for row, place in zip(entries, places, strict=True)],
+                    [
+                        (entry.id, entry.parent_id, entry.kind, row.message, place.position, place.jump)
+                        for entry, row, place in zip(new_entries, rows, places, strict=True)
+                    ],
                 )
+                await _add_files(change, {entry.id: row.files for entry, row in zip(new_entries, rows, strict=True)})
                 await _replace_record(change, record)
             except (sqlite3.IntegrityError, LookupError) as error:
-                # The entry that the record or the new entries continue from is gone.
+                # The entry that the record or the new entries continue from is gone, or a file of a light message.
                 raise ConversationConflict(record.conversation_id) from error
 
     async def delete_record(self, conversation_id: str, *, expected_revision: str) -> None:
-        """Delete a conversation's record, and the entries that no other conversation reaches, in one transaction."""
+        """Delete a conversation's record, and what no other conversation reaches: entries, and files."""
         async with self.database.transaction() as change:
             if await _stored_revision(change, conversation_id) != expected_revision:
                 raise ConversationConflict(conversation_id)
@@ -168,34 +185,33 @@ class SQLiteConversationStore(ConversationStore):
                 {"conversation": conversation_id},
             )
             await change.execute("DELETE FROM conversation WHERE conversation_id = ?", (conversation_id,))
-            await change.execute(_DELETE_UNREACHED, {"tips": tips})
+            [(unreached,)] = await change.rows(_UNREACHED, {"tips": tips})
+            [(files,)] = await change.rows(
+                """SELECT json_group_array(DISTINCT file_id) FROM entry_file
+                WHERE entry_id IN (SELECT value FROM json_each(?))""",
+                (unreached,),
+            )
+            await change.execute("DELETE FROM entry WHERE id IN (SELECT value FROM json_each(?))", (unreached,))
+            await change.execute(_DELETE_UNUSED_FILES, {"files": files})
 
     async def read_entry(self, entry_id: str) -> ConversationEntry:
-        rows = await self.database.rows("SELECT id, parent_id, kind, message FROM entry WHERE id = ?", (entry_id,))
-        if not rows:
-            raise LookupError(f"Entry {entry_id!r} is not in the store.")
-        return _entries(rows)[0]
+        [entry] = await self.read_history(entry_id, limit=1)
+        return entry
 
     async def read_history(self, head_id: str | None, *, limit: int | None = None) -> list[ConversationEntry]:
-        if head_id is None or limit == 0:
-            return []
-        rows = await self.database.rows(_HISTORY, {"head": head_id, "limit": -1 if limit is None else limit})
-        if not rows:
-            raise LookupError(f"Entry {head_id!r} is not in the store.")
-        entries: list[ConversationEntry] = []
-        for start in range(0, len(rows), VALIDATED_AT_ONCE):
-            if start:
-                await asyncio.sleep(0)
-            entries.extend(_entries(rows[start : start + VALIDATED_AT_ONCE]))
+        entries, light = await self._read_light(head_id, limit)
+        await self._files.put_back(light)
         return entries
 
     async def read_part(self, head_id: str, first: int, last: int) -> list[ConversationEntry]:
         """The entries at the positions `first` to `last` of the history that ends in `head_id`; the oldest is at 0.
 
-        Costs what it returns, wherever in a history of whatever length it is.
+        Their messages are light: `chat.files.file_of` tells which files they have, and none is read. Costs what it
+        returns, wherever in a history of whatever length it is.
         """
         found = await self.database.row(_ANCESTOR, {"head": head_id, "position": last})
-        return [] if found is None else await self.read_history(found["id"], limit=last - first + 1)
+        entries, _ = await self._read_light(None if found is None else found["id"], last - first + 1)
+        return entries
 
     async def position(self, head_id: str, entry_id: str | None = None) -> int | None:
         """The position of an entry in the history that ends in `head_id`, that one's own by default.
@@ -208,6 +224,26 @@ class SQLiteConversationStore(ConversationStore):
             return None if placed is None else placed["position"]
         found = await self.database.row(_ANCESTOR, {"head": head_id, "position": placed["position"]})
         return placed["position"] if found is not None and found["id"] == entry_id else None
+
+    async def _read_light(
+        self, head_id: str | None, limit: int | None
+    ) -> tuple[list[ConversationEntry], list[BinaryContent]]:
+        """The last `limit` entries up to `head_id`, and the content in them whose data is in files."""
+        entries: list[ConversationEntry] = []
+        light: list[BinaryContent] = []
+        if head_id is None or limit == 0:
+            return entries, light
+        rows = await self.database.rows(_HISTORY, {"head": head_id, "limit": -1 if limit is None else limit})
+        if not rows:
+            raise LookupError(f"Entry {head_id!r} is not in the store.")
+        for start in range(0, len(rows), VALIDATED_AT_ONCE):
+            if start:
+                await asyncio.sleep(0)
+            some = rows[start : start + VALIDATED_AT_ONCE]
+            entries.extend(_entries(some))
+            for row, entry in zip(some, entries[start:], strict=True):
+                light.extend(mark(entry.message, places_in(row["message"])))
+        return entries, light
 
 
 @dataclass(frozen=True)
@@ -301,8 +337,50 @@ def messages_from_json(rows: Sequence[str]) -> list[ModelMessage]:
     return ModelMessagesTypeAdapter.validate_json(f"[{','.join(rows)}]")
 
 
-def _entry_rows(entries: Sequence[ConversationEntry]) -> list[tuple[str, str | None, str, str]]:
-    return [(entry.id, entry.parent_id, entry.kind, message_json(entry.message)) for entry in entries]
+@dataclass(frozen=True)
+class _Row:
+    """A message as it is stored: its row's JSON, and its files by id."""
+
+    message: str
+    files: Mapping[str, bytes]
+
+
+async def _rows(entries: Sequence[ConversationEntry]) -> list[_Row]:
+    messages = [entry.message for entry in entries]
+    if sum(len(content.data) for message in messages for content in binary_contents(message)) > HASHED_AT_ONCE:
+        return await asyncio.to_thread(lambda: [_row(message) for message in messages])
+    return [_row(message) for message in messages]
+
+
+def _row(message: ModelMessage) -> _Row:
+    light = take_out(message)
+    text = message_json(light.message)
+    if not light.places:
+        return _Row(text, {})
+    if not _is_found_again(text, light):
+        return _Row(message_json(message), {})
+    return _Row(with_places(text, light.places), light.files)
+
+
+def _is_found_again(text: str, light: Light) -> bool:
+    """Whether all files can be put back into the message when it is read; else they stay in its row."""
+    try:
+        mark(messages_from_json([text])[0], light.places)
+    except LookupError:
+        return False
+    return True
+
+
+async def _add_files(change: Transaction, files: Mapping[str, Mapping[str, bytes]]) -> None:
+    """Store the files of entries: each content once, whoever has it."""
+    await change.execute_many(
+        "INSERT INTO file (id, size, data) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+        [(file_id, len(data), data) for of_entry in files.values() for file_id, data in of_entry.items() if data],
+    )
+    await change.execute_many(
+        "INSERT INTO entry_file (entry_id, file_id) VALUES (?, ?)",
+        [(entry_id, file_id) for entry_id, of_entry in files.items() for file_id in of_entry],
+    )
 
 
 def _entries(rows: Sequence[sqlite3.Row]) -> list[ConversationEntry]:

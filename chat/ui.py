@@ -20,10 +20,11 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from chat.agent import ChatAgent
 from chat.database import DatabaseError, DatabaseUnavailable
+from chat.file_route import FILE_ROUTE, serve_file
 from chat.identity import Owner, owner_of
 from chat.library import Listed
+from chat.models import ChatAgent
 from chat.render import GradioMessage, PromptRefused, prompt_from
 from chat.runs import ConversationBusy, ConversationMissing, Run, ShuttingDown
 from chat.services import Services
@@ -279,7 +280,7 @@ async def announcements(request: Request) -> Response:
     )
 
 
-ROUTES = [Route("/parley/announcements", announcements)]
+ROUTES = [Route("/parley/announcements", announcements), Route(FILE_ROUTE, serve_file)]
 
 
 def _services(request: gr.Request) -> Services:

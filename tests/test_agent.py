@@ -1,193 +1,105 @@
-"""The settings name an agent and a model; what can't be used is said in one sentence."""
+"""The built-in agent knows the date and uses the web with a model that is up to it, and asks nothing of the others."""
 
-import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Iterator
+from datetime import datetime
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from pydantic_ai import Agent
-from pydantic_ai.models.test import TestModel
+from openai import AsyncOpenAI
+from pydantic_ai import Agent, ModelMessage, ModelRetry
+from pydantic_ai.models import Model
+from pydantic_ai.models.function import AgentInfo, FunctionModel
+from pydantic_ai.models.openai import OpenAIChatModel
+from pydantic_ai.providers.openai import OpenAIProvider
+from pydantic_ai.providers.openai_compatible import OpenAICompatibleProvider
 
 from chat import agent as module
-from chat.agent import AgentError, ChatAgent, build_agent, choose_agent, load_agent, load_model
-from chat.settings import Settings
-from chat.weights import LocalModelError
+from chat.agent import INSTRUCTIONS, build_agent, build_deps, current_time
+from tests.provider import KEY, Provider, running_provider
 
-Write = Callable[[str], str]
 
-AGENT = """
-from pydantic_ai import Agent
-from pydantic_ai.models.test import TestModel
-agent = Agent(TestModel(model_name="my-model"), name="mine")
-"""
+@pytest.fixture(scope="module")
+def provider() -> Iterator[Provider]:
+    with running_provider() as provider:
+        yield provider
 
 
 @pytest.fixture
-def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
-    """Writes a module of the person's own into the current directory; gives its name."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
-
-    def write_module(source: str) -> str:
-        name = f"module_of_{abs(hash((tmp_path, source)))}"
-        (tmp_path / f"{name}.py").write_text(source)
-        return name
-
-    return write_module
+async def client(provider: Provider) -> AsyncIterator[AsyncOpenAI]:
+    async with AsyncOpenAI(base_url=provider.url, api_key=KEY) as client:
+        yield client
 
 
-def settings(**values: Any) -> Settings:
-    return Settings(**{"model": None, "agent": None} | values)
+async def ask(model: Model, prompt: str) -> None:
+    async with build_agent().run_stream_events(prompt, model=model, infer_name=False) as events:
+        async for _ in events:
+            pass
 
 
-def refusal(call: Callable[[str], object], reference: str) -> str:
-    with pytest.raises(AgentError) as caught:
-        call(reference)
-    return str(caught.value)
-
-
-@pytest.fixture
-def weights(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What is asked of the embedded model, which is not loaded here."""
-    asked: list[str] = []
-
-    def fetch_weights(reference: str, cache: Path) -> SimpleNamespace:
-        asked.append(reference)
-        return SimpleNamespace(name="small", notice="It is small.")
-
-    monkeypatch.setattr(module, "check_library", lambda: None)
-    monkeypatch.setattr(module, "fetch_weights", fetch_weights)
-    monkeypatch.setattr(module, "LocalModel", lambda weights: TestModel(model_name=weights.name))
-    return asked
-
-
-# Agents
-
-
-def test_an_agent_is_loaded_from_a_module_in_the_current_directory(write: Write) -> None:
-    agent = load_agent(f"{write(AGENT)}:agent")
-    assert (agent.name, isinstance(agent, Agent)) == ("mine", True)
-
-
-def test_a_callable_is_called_for_its_agent(write: Write) -> None:
-    name = write(f"{AGENT}\ndef make():\n    return agent\nclass Agents:\n    make = staticmethod(make)\n")
-    assert load_agent(f"{name}:make").name == "mine"
-    assert load_agent(f"{name}:Agents.make").name == "mine"
-
-
-@pytest.mark.parametrize("reference", ["my_agent", "my_agent:", ":agent", ""])
-def test_a_reference_of_another_form_is_refused_with_the_right_one(reference: str) -> None:
-    assert refusal(load_agent, reference) == (
-        f"CHAT_AGENT is {reference!r}. Write it as module:attribute, such as my_agent:agent."
-    )
-
-
-@pytest.mark.parametrize(
-    ("source", "sentence"),
-    [
-        ("agent = 5", "'{}:agent' is int, not an Agent. Let CHAT_AGENT name a pydantic_ai.Agent, or a callable that "),
-        ("def agent():\n    return 'no'", "'{}:agent' is str, not an Agent. Let CHAT_AGENT name a pydantic_ai.Agent"),
-        ("", "The agent '{}:agent' can't be imported: AttributeError: module '{}' has no attribute 'agent'. Correct "),
-        ("import no_such", "The agent '{}:agent' can't be imported: No module named 'no_such'. Correct CHAT_AGENT."),
-        ("1/0", "The agent '{}:agent' can't be imported: ZeroDivisionError: division by zero. Correct CHAT_AGENT."),
-        ("agent = (", "The agent '{}:agent' can't be imported: SyntaxError: '(' was never closed"),
-        ("def agent(needed): ...", "The agent '{}:agent' can't be imported: TypeError: agent() missing 1 required "),
-    ],
-)
-def test_what_is_not_an_agent_is_refused_with_the_reason(write: Write, source: str, sentence: str) -> None:
-    name = write(source)
-    said = refusal(load_agent, f"{name}:agent")
-    assert said.startswith(sentence.replace("{}", name))
-    assert "\n" not in said
-
-
-def test_a_module_that_is_not_there_is_refused() -> None:
-    assert refusal(load_agent, "no_such_module:agent") == (
-        "The agent 'no_such_module:agent' can't be imported: No module named 'no_such_module'. Correct CHAT_AGENT."
-    )
-
-
-# Models
-
-
-def test_a_model_of_a_provider_is_loaded_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", "sk-not-a-real-key")
-    model = load_model("openai:gpt-5")
-    assert (model.model_name, model.system) == ("gpt-5", "openai")
-
-
-def test_a_missing_key_is_refused_with_the_variable_that_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    said = refusal(load_model, "openai:gpt-5")
-    assert said.startswith("The model 'openai:gpt-5' can't be used: ")
-    assert "OPENAI_API_KEY" in said
-    assert "\n" not in said
-
-
-@pytest.mark.parametrize("name", ["nobody:model", "no-such-model", ""])
-def test_an_unknown_model_is_refused_with_its_name(name: str) -> None:
-    said = refusal(load_model, name)
-    assert said.startswith(f"The model {name!r} can't be used: ")
-    assert said.endswith("Set CHAT_MODEL to another.")
-
-
-# Both together
-
-
-def test_an_agent_of_ones_own_keeps_its_model_when_none_is_set(write: Write, weights: list[str]) -> None:
-    chosen = choose_agent(settings(agent=f"{write(AGENT)}:agent"))
-    assert (chosen.agent.name, chosen.model, chosen.model_name, chosen.notice) == ("mine", None, "my-model", "")
-    assert weights == []
-
-
-def test_a_model_that_is_set_replaces_the_one_of_the_agent(write: Write, weights: list[str]) -> None:
-    chosen = choose_agent(settings(agent=f"{write(AGENT)}:agent", model="test"))
-    assert (chosen.agent.name, type(chosen.model), chosen.model_name) == ("mine", TestModel, "test")
-    assert weights == []
-
-
-def test_an_agent_of_ones_own_whose_models_key_is_missing_is_refused_at_the_start(
-    write: Write, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    name = write("from pydantic_ai import Agent\nagent = Agent('openai:gpt-5', defer_model_check=True)\n")
-    said = refusal(lambda reference: choose_agent(settings(agent=reference)), f"{name}:agent")
-    assert "OPENAI_API_KEY" in said
-
-
-@pytest.mark.parametrize(
-    ("model", "reference"),
-    [(None, ""), ("local", ""), ("local:/m.gguf", "/m.gguf"), ("local:a/b/c.gguf", "a/b/c.gguf")],
-)
-def test_the_embedded_model_answers_by_default_and_when_it_is_named(
-    weights: list[str], model: str | None, reference: str
-) -> None:
-    chosen = choose_agent(settings(model=model))
-    assert weights == [reference]
-    assert (chosen.model_name, chosen.notice) == ("small", "It is small.")
-    assert chosen.model is not None
-    assert chosen.model.model_name == "small"
-
-
-def test_an_agent_without_a_model_gets_the_embedded_one(write: Write, weights: list[str]) -> None:
-    name = write("from pydantic_ai import Agent\nagent = Agent(name='bare')\n")
-    chosen = choose_agent(settings(agent=f"{name}:agent"))
-    assert (chosen.agent.name, chosen.model_name, weights) == ("bare", "small", [""])
-
-
-def test_an_embedded_model_that_cannot_be_had_is_refused_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    def check_library() -> None:
-        raise LocalModelError("A library is missing. Install it.")
-
-    monkeypatch.setattr(module, "check_library", check_library)
-    with pytest.raises(AgentError, match=r"^A library is missing\. Install it\.$"):
-        choose_agent(settings())
-
-
-def test_the_built_in_agent_leaves_its_model_to_the_settings() -> None:
+def test_it_is_a_short_file_that_leaves_the_model_to_the_settings() -> None:
     agent = build_agent()
-    assert (agent.name, agent.model) == ("parley", None)
-    assert isinstance(ChatAgent(agent, None, "").agent, Agent)
+    assert (agent.name, agent.model, type(agent)) == ("parley", None, Agent)
+    assert build_deps("ann", "c") is None
+    assert len(Path(module.__file__).read_text(encoding="utf-8").splitlines()) < 60
+
+
+@pytest.mark.anyio
+async def test_a_capable_model_is_told_the_date_and_offered_the_time(client: AsyncOpenAI, provider: Provider) -> None:
+    model = OpenAIChatModel("gpt-4o", provider=OpenAIProvider(openai_client=client))
+    before, after = (datetime.now().astimezone() for _ in range(2))
+    await ask(model, "what day is it?")
+    body = provider.answered("what day is it?").body
+    said = "\n".join(message["content"] for message in body["messages"] if message["role"] == "system")
+    assert said.startswith(INSTRUCTIONS)
+    assert any(f"Today is {day:%A, %Y-%m-%d}, in the server's time zone ({day:%Z})." in said for day in (before, after))
+    assert "current_time" in [tool["function"]["name"] for tool in body["tools"]]
+
+
+@pytest.mark.anyio
+async def test_a_model_whose_provider_searches_and_fetches_does_both_there() -> None:
+    seen: set[str] = set()
+
+    async def answer(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[str]:
+        seen.update(tool.unique_id for tool in info.model_request_parameters.native_tools)
+        yield "Done."
+
+    await ask(FunctionModel(stream_function=answer), "hello")
+    assert seen == {"web_search", "web_fetch"}
+
+
+@pytest.mark.anyio
+async def test_the_embedded_model_gets_the_instructions_alone(client: AsyncOpenAI, provider: Provider) -> None:
+    model = OpenAIChatModel("small", provider=OpenAICompatibleProvider("local", openai_client=client))
+    await ask(model, "hello, small one")
+    body = provider.answered("hello, small one").body
+    assert body["messages"] == [
+        {"role": "system", "content": INSTRUCTIONS},
+        {"role": "user", "content": "hello, small one"},
+    ]
+    assert "tools" not in body
+
+
+@pytest.mark.parametrize(("zone", "offset"), [("Asia/Kolkata", "IST (UTC+0530)"), ("UTC", "UTC (UTC+0000)")])
+def test_the_time_is_the_one_of_the_zone_that_is_asked_for(zone: str, offset: str) -> None:
+    assert current_time(zone).endswith(offset)
+    assert current_time().endswith(f"{datetime.now().astimezone():%Z (UTC%z)}")
+
+
+@pytest.mark.parametrize("zone", ["Nowhere/Else", "Europe", "../passwd", "\0", "/etc"])
+def test_a_zone_that_is_not_one_is_said_to_the_model(zone: str) -> None:
+    with pytest.raises(ModelRetry, match="There is no time zone"):
+        current_time(zone)
+
+
+def test_a_web_page_is_fetched_here_by_the_tool_that_refuses_private_addresses_or_not_at_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr(module, "WebFetch", lambda **options: asked.append(options))
+    monkeypatch.setattr(module, "Agent", lambda **_: None)
+    for found in (object(), None):
+        monkeypatch.setattr(module, "find_spec", lambda name, found=found: found)
+        monkeypatch.setattr(module, "WebSearch", lambda **options: asked.append(options))
+        build_agent()
+    assert [options["local"] for options in asked] == ["duckduckgo", True, False, False]

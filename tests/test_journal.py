@@ -12,6 +12,7 @@ from chat.database import Database, DatabaseUnavailable
 from chat.journal import Journal, Outcome, Progress
 from chat.partial import FOLDED_EVENTS, Partial
 from chat.store import SQLiteConversationStore
+from chat.timing import Timing
 from tests.reply import Step, reply
 
 pytestmark = pytest.mark.anyio
@@ -197,3 +198,25 @@ async def test_a_run_whose_conversation_was_deleted_finishes_without_a_trace(
     await journal.finish("c", "prompt of c", STOPPED)
     assert await unfinished(journal) == {}
     assert await database.rows("SELECT * FROM outcome") == []
+
+
+# Timings
+
+
+async def test_what_time_a_turn_took_is_kept_until_it_is_answered_again(database: Database, journal: Journal) -> None:
+    prompt = await prompt_entry(database)
+    took = Timing(12.5, {"call-1": 0.25, "thinking:0": 3.0})
+    await journal.finish("c", prompt, None, took)
+    assert await journal.timings([prompt, "another"]) == {prompt: took}
+    await journal.finish("c", prompt, STOPPED, Timing(1.0))
+    assert await journal.timings([prompt]) == {prompt: Timing(1.0)}
+    await journal.finish("c", prompt, None)
+    assert await journal.timings([prompt]) == {}
+
+
+async def test_a_timing_goes_with_its_conversation(database: Database, journal: Journal) -> None:
+    prompt = await prompt_entry(database)
+    await journal.finish("c", prompt, None, Timing(1.0))
+    await SQLiteConversationStore(database).delete("c")
+    await journal.finish("c", prompt, None, Timing(2.0))
+    assert await database.rows("SELECT * FROM timing") == []

@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from copy import deepcopy
+from dataclasses import replace
 
 import pytest
+from inline_snapshot import snapshot
 from pydantic_ai import AgentStreamEvent, ModelMessage
 from pydantic_ai.messages import (
     ModelResponse,
@@ -20,6 +22,7 @@ from pydantic_ai.messages import (
 )
 
 from chat.partial import FOLDED_EVENTS, Partial
+from tests.every_part import WORKDAY, events, members
 from tests.reply import Step, reply
 
 pytestmark = pytest.mark.anyio
@@ -105,3 +108,47 @@ def test_a_delta_of_a_part_that_never_began_is_passed_over() -> None:
     partial = Partial()
     partial.apply(PartDeltaEvent(index=0, delta=TextPartDelta("lost")))
     assert partial.messages() == []
+
+
+def test_every_kind_of_part_comes_out_as_it_was_streamed() -> None:
+    for message in WORKDAY:
+        partial = Partial()
+        for event in events([message]):
+            partial.apply(event)
+        streamed = partial.messages()
+        if streamed:
+            assert without_form(streamed[0].parts) == without_form(message.parts)
+
+
+def without_form(parts: Sequence[object]) -> list[object]:
+    """The parts with the arguments of calls as JSON: they are streamed as text, whatever the message holds."""
+    return [replace(part, args=part.args_as_dict()) if isinstance(part, ToolCallPart) else part for part in parts]
+
+
+def test_a_new_kind_of_event_is_folded_or_left_out_on_purpose() -> None:
+    left_out = {kind.__name__ for kind in members(AgentStreamEvent) if not issubclass(kind, FOLDED_EVENTS)}
+    assert left_out == snapshot(
+        {
+            "CapabilityEvent",
+            "CapabilityLoadDeltaEvent",
+            "CustomEvent",
+            "DeferredToolRequestsEvent",
+            "DeferredToolResultsEvent",
+            "EnqueuedMessagesEvent",
+            "FinalResultEvent",
+            "FunctionToolCallEvent",
+            "ModelSettingsDeltaEvent",
+            "OutputToolCallEvent",
+            "PartEndEvent",
+            "RealtimeInputSpeechEndEvent",
+            "RealtimeInputSpeechStartEvent",
+            "RealtimeInputTranscriptionErrorEvent",
+            "RealtimeOutputSpeechEndEvent",
+            "RealtimeOutputSpeechStartEvent",
+            "RealtimeResponseInterruptedEvent",
+            "RealtimeSessionErrorEvent",
+            "RealtimeSessionReconnectEvent",
+            "RealtimeTurnCompleteEvent",
+            "ToolAvailabilityDeltaEvent",
+        }
+    )

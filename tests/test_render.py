@@ -1,9 +1,11 @@
 """Messages become what Gradio shows, and what a person sent becomes messages; nothing is lost in silence."""
 
 import json
+import re
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
@@ -12,14 +14,24 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from inline_snapshot import snapshot
-from pydantic_ai import ModelMessage
+from pydantic_ai import ModelMessage, ModelMessagesTypeAdapter
 from pydantic_ai.messages import (
+    AudioUrl,
     BinaryContent,
+    Citation,
+    ContentCitationAnchor,
+    DocumentCitationSource,
+    DocumentUrl,
+    FilePart,
     ImageUrl,
+    MarkerCitationAnchor,
     ModelRequest,
     ModelRequestPart,
     ModelResponse,
     ModelResponsePart,
+    NativeToolCallPart,
+    NativeToolReturnPart,
+    RetryInfo,
     RetryPromptPart,
     SpeechPart,
     SystemPromptPart,
@@ -30,13 +42,16 @@ from pydantic_ai.messages import (
     ToolReturnPart,
     UploadedFile,
     UserPromptPart,
+    VideoUrl,
+    WebCitationSource,
 )
 
+from chat.markup import SHOWN, SHOWN_ON_DEMAND, TABLE_ROWS
+from chat.partial import Partial
 from chat.render import (
     LONGEST_PROMPT,
     RULES,
     SHOWN_PROMPT,
-    GradioMessage,
     PromptRefused,
     from_gradio,
     prompt_from,
@@ -45,7 +60,18 @@ from chat.render import (
     to_gradio,
     to_pairs,
 )
-from tests.every_part import EVERY_MESSAGE, HIDDEN, REQUEST_PARTS, RESPONSE_PARTS, members, missing_samples
+from chat.shown import FileLink, GradioMessage, Showing
+from chat.tool_render import OUTPUT_TAKEN
+from tests.every_part import (
+    EVERY_MESSAGE,
+    HIDDEN,
+    REQUEST_PARTS,
+    RESPONSE_PARTS,
+    WORKDAY,
+    events,
+    members,
+    missing_samples,
+)
 
 ANY_MACHINE = settings(deadline=None, database=None)
 """A slow machine fails no test, and no files are left in the project."""
@@ -53,6 +79,20 @@ ANY_MACHINE = settings(deadline=None, database=None)
 CALL = ToolCallPart("add", {"a": 1}, tool_call_id="1")
 RETURN = ToolReturnPart("add", "the sum", tool_call_id="1")
 CALL_SHOWN = '```json\n{\n  "a": 1\n}\n```'
+RETURN_SHOWN = "```\nthe sum\n```"
+BOTH_SHOWN = f"{CALL_SHOWN}\n\n<small>Result</small>\n\n{RETURN_SHOWN}"
+
+PICTURE = BinaryContent(b"12345", media_type="image/png")
+
+
+def link_to(entry_id: str, content: BinaryContent) -> FileLink:
+    """Where a page would get a file, and what it is called."""
+    kind = content.media_type.replace("/", ".")
+    return FileLink(f"files/{entry_id}?a&b", kind, len(content.data))
+
+
+OPERATOR = Showing(show_system=True)
+WITH_FILES = Showing(files=link_to)
 
 
 def shown(*messages: ModelMessage, **options: Any) -> list[GradioMessage]:
@@ -88,7 +128,7 @@ def test_every_kind_of_part_has_a_rule() -> None:
 @pytest.mark.parametrize("part", [*REQUEST_PARTS, *RESPONSE_PARTS], ids=lambda part: type(part).__name__)
 def test_a_part_of_any_kind_is_shown(part: Any) -> None:
     message = request(part) if part in REQUEST_PARTS else response(part)
-    messages = shown(message)
+    messages = shown(message, showing=OPERATOR)
     assert messages
     assert all(text_of(each) for each in messages)
     assert {each["metadata"].get("id") for each in messages} == {"e0:0"}
@@ -100,21 +140,30 @@ def test_a_retry_of_an_old_version_is_shown() -> None:
         warnings.simplefilter("ignore")
         part = RetryPromptPart("Say it shorter.")  # pyright: ignore[reportDeprecated]
     [message] = shown(request(part))
-    assert (message["metadata"].get("title"), text_of(message)) == ("Asked to try again", "Say it shorter.")
+    assert (message["metadata"].get("title"), text_of(message)) == ("Asked to try again", "```\nSay it shorter.\n```")
 
 
-def test_what_is_not_for_visitors_is_named_without_its_text() -> None:
-    messages = shown(*EVERY_MESSAGE)
-    assert HIDDEN not in json.dumps(messages)
-    titles = {message["metadata"].get("title") for message in messages if "Not shown" in text_of(message)}
-    assert titles == {
+def test_what_is_not_for_visitors_is_shown_only_where_that_is_wanted() -> None:
+    assert HIDDEN not in json.dumps(shown(*EVERY_MESSAGE))
+    hidden = [part for part in REQUEST_PARTS if not shown(request(part))]
+    titles = [each["metadata"].get("title") for each in shown(request(*hidden), showing=OPERATOR)]
+    assert titles == [
         "System prompt",
-        "Instructions",
-        "Instructions changed",
         "Tools changed",
         "Capabilities changed",
         "Model settings changed",
-    }
+        "Instructions changed",
+        "Instructions",
+    ]
+
+
+def test_instructions_are_shown_where_they_change() -> None:
+    requests = [ModelRequest([UserPromptPart("hello")], instructions=words) for words in ("one", "one", None, "two")]
+    messages = shown(*requests, showing=OPERATOR)
+    assert [(each["metadata"].get("id"), text_of(each)) for each in messages if each["metadata"].get("title")] == [
+        ("e0:instructions", "```\none\n```"),
+        ("e3:instructions", "```\ntwo\n```"),
+    ]
 
 
 def test_a_kind_that_is_not_known_is_a_labelled_block_with_its_content() -> None:
@@ -161,7 +210,7 @@ def test_the_id_of_a_message_names_its_entry_and_part() -> None:
         ]
     )
     ids = [message["metadata"].get("id") for message in messages]
-    assert ids == ["entry-1:0", "entry-1:1", "entry-1:1", "entry-2:0", "entry-2:2"]
+    assert ids == ["entry-1:1", "entry-1:1", "entry-2:0", "entry-2:2"]
 
 
 def test_text_keeps_its_indentation_and_white_space() -> None:
@@ -182,7 +231,32 @@ def test_thinking_is_a_folded_block_also_when_the_provider_hides_it() -> None:
     ]
 
 
-def test_attachments_are_blocks_beside_the_prompt() -> None:
+def test_thinking_says_how_long_it_took_each_for_itself() -> None:
+    timed = Showing(timings={"e0": {"thinking:0": 3.2, "thinking:1": 75}, "e3": {"thinking:0": 0.04}})
+    messages = shown(
+        request(UserPromptPart("one")),
+        response(ThinkingPart("a")),
+        response(ThinkingPart("b"), ThinkingPart("c")),
+        request(UserPromptPart("two")),
+        response(ThinkingPart("d")),
+        showing=timed,
+    )
+    titles = [message["metadata"].get("title") for message in messages if message["role"] == "assistant"]
+    assert titles == ["Thought for 3.2 s", "Thought for 1 min 15 s", "Thinking", "Thought for 0.1 s"]
+
+
+def test_thinking_is_open_while_nothing_follows_it() -> None:
+    timed = Showing(timings={"p": {"thinking:0": 2}})
+    [thinking] = shown(response(ThinkingPart("hm")), live=True, turn="p", showing=timed)
+    assert thinking["metadata"] == {"title": "Thinking", "status": "pending", "id": "e0:0"}
+    [thinking, _] = shown(response(ThinkingPart("hm"), TextPart("So")), live=True, turn="p", showing=timed)
+    assert thinking["metadata"] == {"title": "Thought for 2 s", "status": "done", "id": "e0:0"}
+
+
+# Files and sources
+
+
+def test_attachments_stand_below_the_prompt() -> None:
     prompt = UserPromptPart(
         [
             "Look:",
@@ -192,26 +266,154 @@ def test_attachments_are_blocks_beside_the_prompt() -> None:
             UploadedFile("f-1", provider_name="openai", media_type="text/csv"),
         ]
     )
-    messages = shown(request(prompt))
-    assert [(message["role"], message["metadata"].get("title"), text_of(message)) for message in messages] == snapshot(
+    assert spoken(shown(request(prompt), showing=WITH_FILES)) == snapshot(
         [
-            ("user", None, "Look:\n\nat this"),
-            ("user", "Attached image/png", "```\nhttps://example.com/a.png\n```"),
-            ("user", "Attached application/pdf", "5 bytes"),
-            ("user", "Attached text/csv", "File f-1 at openai"),
+            (
+                "user",
+                """\
+Look:
+
+at this\
+""",
+            ),
+            ("user", '<a href="https://example.com/a.png">https&#58;//example.com/a.png</a>'),
+            (
+                "user",
+                '<a href="files/e0?a&amp;b" download="application.pdf">application.pdf</a> · 5 bytes',
+            ),
+            ("user", "File f-1 at openai"),
         ]
     )
 
 
+@pytest.mark.parametrize(
+    ("media_type", "html"),
+    [
+        (
+            "image/png",
+            snapshot('<a href="files/e0?a&amp;b"><img src="files/e0?a&amp;b" alt="image.png" loading="lazy"></a>'),
+        ),
+        (
+            "audio/wav",
+            snapshot("""\
+<audio src="files/e0?a&amp;b" controls preload="none"></audio>
+
+<a href="files/e0?a&amp;b" download="audio.wav">audio.wav</a> · 5 bytes\
+"""),
+        ),
+        (
+            "video/mp4",
+            snapshot("""\
+<video src="files/e0?a&amp;b" controls preload="metadata"></video>
+
+<a href="files/e0?a&amp;b" download="video.mp4">video.mp4</a> · 5 bytes\
+"""),
+        ),
+        (
+            "application/pdf",
+            snapshot('<a href="files/e0?a&amp;b" download="application.pdf">application.pdf</a> · 5 bytes'),
+        ),
+    ],
+)
+def test_files_are_shown_from_the_chats_own_address_or_offered_for_download(media_type: str, html: str) -> None:
+    part = FilePart(BinaryContent(b"12345", media_type=media_type))
+    assert spoken(shown(response(part), showing=WITH_FILES)) == [("assistant", html)]
+
+
+def test_a_file_that_no_page_can_get_is_named() -> None:
+    assert spoken(shown(response(FilePart(PICTURE)))) == [("assistant", "A file (image/png) · *not available here*")]
+    [message] = shown(response(FilePart(PICTURE)), live=True)
+    assert text_of(message) == "A file (image/png) · *shown once the reply is saved*"
+
+
+@pytest.mark.parametrize("content", [ImageUrl, VideoUrl, AudioUrl, DocumentUrl])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://evil.example/x.png",
+        'https://evil.example/"onload="a.png',
+        "javascript:alert(1).png",
+        "https://evil.example/![a](b) <img src=c>.png",
+        "https://evil.example/$$<img src=c>$$.png",
+    ],
+)
+def test_what_is_elsewhere_is_loaded_only_by_a_click(content: Any, url: str) -> None:
+    [message] = shown(request(UserPromptPart([content(url, media_type="image/png")])))
+    assert tags_of(text_of(message)) in ([], [("a", ["href"])])
+    assert not re.search(r"!\[|\$\$|\]\(", text_of(message))
+
+
+def tags_of(html: str) -> list[tuple[str, list[str]]]:
+    """The tags that a browser finds, each with the names of its attributes."""
+    found: list[tuple[str, list[str]]] = []
+
+    class Tags(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            found.append((tag, [name for name, _ in attrs]))
+
+    Tags().feed(html)
+    return found
+
+
+def test_names_of_files_and_tools_are_shown_to_the_letter() -> None:
+    name = '<img src="https://evil.example/x">_a_ **b** [c](d) `e` $$f$$'
+    call = ToolCallPart(name, {}, tool_call_id="1")
+    messages = shown(
+        response(FilePart(PICTURE), FilePart(BinaryContent(b"1", media_type="text/plain")), call),
+        showing=Showing(files=lambda _, content: FileLink("files/1", name, 5)),
+    )
+    picture, document, tool = text_of(messages[0]), text_of(messages[1]), messages[2]["metadata"].get("title", "")
+    assert [tags_of(html) for html in (picture, document, tool)] == [
+        [("a", ["href"]), ("img", ["src", "alt", "loading"])],
+        [("a", ["href", "download"])],
+        [],
+    ]
+    for html in (picture, re.sub(r"<a [^>]*>", "", document), tool):
+        assert not re.search(r" _a_|\*\* |\[c\]|`|\$\$", re.sub(r'alt="[^"]*"', "", html))
+
+
+def test_cited_text_has_numbers_behind_it_and_its_sources_below() -> None:
+    sky = WebCitationSource("https://example.com/sky", title="Sky [1]")
+    book = DocumentCitationSource(document_id="b-1", title="A book")
+    citations = [
+        Citation([sky, book], anchor=ContentCitationAnchor(start=0, end=7)),
+        Citation([sky], anchor=ContentCitationAnchor(start=8, end=15)),
+        Citation([book], anchor=MarkerCitationAnchor(start=8, end=15)),
+        Citation([book]),
+    ]
+    [message] = shown(response(TextPart("Blue it is, so.", citations=citations)))
+    assert text_of(message) == snapshot("""\
+Blue it<sup>1, 2</sup> is, so.<sup>1</sup>
+
+<small>Sources: 1. <a href="https://example.com/sky">Sky &#91;1&#93;</a> · 2. A book</small>\
+""")
+
+
+def test_code_is_not_marked_with_citations() -> None:
+    citation = Citation([WebCitationSource("https://example.com")], anchor=ContentCitationAnchor(start=4, end=7))
+    [message] = shown(response(TextPart("```\nabc\n```", citations=[citation])))
+    assert text_of(message).startswith("```\nabc\n```\n\n<small>Sources: 1. ")
+
+
 def test_speech_is_shown_as_what_its_speaker_said() -> None:
-    messages = shown(request(SpeechPart(speaker="user", transcript="Hello")), response(SpeechPart(speaker="assistant")))
-    assert spoken(messages) == [("user", "Hello"), ("assistant", "*No transcript.*")]
+    sound = BinaryContent(b"12345", media_type="audio/wav")
+    messages = shown(
+        request(SpeechPart(speaker="user", transcript="Hello")),
+        response(SpeechPart(speaker="assistant"), SpeechPart(speaker="assistant", transcript="Yes", audio=sound)),
+        showing=WITH_FILES,
+    )
+    assert [(message["role"], text_of(message)[:12].strip()) for message in messages] == [
+        ("user", "Hello"),
+        ("assistant", "*Speech with"),
+        ("assistant", '<audio src="'),
+        ("assistant", "Yes"),
+    ]
 
 
 # Tools
 
 
-def tool_block(text: str, **metadata: str) -> dict[str, Any]:
+def tool_block(text: str, **metadata: Any) -> dict[str, Any]:
     return {
         "role": "assistant",
         "content": [{"type": "text", "text": text}],
@@ -219,8 +421,20 @@ def tool_block(text: str, **metadata: str) -> dict[str, Any]:
     }
 
 
+def result_of(content: Any, **options: Any) -> str:
+    """What a tool's block shows of its return."""
+    return text_of(shown(request(ToolReturnPart("look", content, tool_call_id="1")), **options)[0])
+
+
+def native(tool_name: str, args: Any, content: Any) -> GradioMessage:
+    call = NativeToolCallPart(tool_name, args, tool_call_id="1", provider_name="openai")
+    ended = NativeToolReturnPart(tool_name, content, tool_call_id="1", provider_name="openai")
+    [message] = shown(response(call, ended))
+    return message
+
+
 def test_a_tool_call_and_its_return_are_one_block() -> None:
-    assert shown(response(CALL), request(RETURN)) == [tool_block(f"{CALL_SHOWN}\n\nthe sum")]
+    assert shown(response(CALL), request(RETURN)) == [tool_block(BOTH_SHOWN, log="done")]
 
 
 def test_a_call_without_a_return_is_pending_while_a_run_is_at_work_and_interrupted_after() -> None:
@@ -228,14 +442,46 @@ def test_a_call_without_a_return_is_pending_while_a_run_is_at_work_and_interrupt
     assert shown(response(CALL)) == [tool_block(CALL_SHOWN, log="interrupted")]
 
 
+def test_a_call_says_how_long_it_runs_and_how_long_it_took() -> None:
+    timed = Showing(timings={"p": {"1": 12.34}})
+    running = tool_block(CALL_SHOWN, status="pending", log="running", duration=12)
+    assert shown(response(CALL), live=True, turn="p", showing=timed) == [running]
+    done = tool_block(BOTH_SHOWN, log="done", duration=12.3)
+    assert shown(response(CALL), request(RETURN), turn="p", showing=timed) == [done]
+
+
 @pytest.mark.parametrize("outcome", ["failed", "denied", "interrupted", "retried"])
 def test_a_call_that_did_not_succeed_says_how_it_ended(outcome: Any) -> None:
-    ended = ToolReturnPart("add", "why", tool_call_id="1", outcome=outcome)
-    assert shown(response(CALL), request(ended)) == [tool_block(f"{CALL_SHOWN}\n\nwhy", log=outcome)]
+    ended = ToolReturnPart("add", "the sum", tool_call_id="1", outcome=outcome)
+    assert shown(response(CALL), request(ended)) == [tool_block(BOTH_SHOWN, log=outcome)]
+
+
+def test_a_call_that_has_to_be_made_again_says_what_is_wrong_with_it() -> None:
+    errors = [{"type": "missing", "loc": ("days", 0), "msg": "Field <b>required</b>", "input": {}}]
+    retry = RetryInfo("validation_error", attempt=1, max_retries=3)
+    ended = ToolReturnPart("add", errors, tool_call_id="1", outcome="retried", retry=retry)
+    [message] = shown(response(CALL), request(ended))
+    assert message["metadata"].get("log") == "retried, attempt 1 of 3"
+    assert text_of(message).endswith("\n\n- days.0: Field &#60;b&#62;required&#60;/b&#62;")
+
+
+def test_a_return_belongs_to_the_nearest_call_with_its_id() -> None:
+    again = ToolReturnPart("add", "another sum", tool_call_id="1")
+    first, second = shown(response(CALL), request(RETURN), response(CALL), request(again))
+    assert "the sum" in text_of(first)
+    assert "another sum" in text_of(second)
+
+
+def test_several_calls_at_once_have_a_block_each_in_their_order() -> None:
+    calls = [ToolCallPart("add", {"a": number}, tool_call_id=str(number)) for number in range(3)]
+    returns = [ToolReturnPart("add", f"sum {number}", tool_call_id=str(number)) for number in (2, 0)]
+    messages = shown(response(*calls), request(*returns), live=True)
+    assert [message["metadata"].get("status") for message in messages] == ["done", "pending", "done"]
+    assert "sum 2" in text_of(messages[2])
 
 
 def test_a_return_whose_call_is_before_the_window_is_a_block_of_its_own() -> None:
-    assert shown(request(RETURN)) == [tool_block("the sum")]
+    assert shown(request(RETURN)) == [tool_block(RETURN_SHOWN, log="done")]
 
 
 def test_arguments_that_are_still_being_written_are_shown_as_they_are() -> None:
@@ -243,12 +489,505 @@ def test_arguments_that_are_still_being_written_are_shown_as_they_are() -> None:
     assert text_of(message) == '```\n{"a": 1, "b\n```'
 
 
-@pytest.mark.parametrize("ticks", [0, 1, 3, 4, 11])
-def test_a_fence_is_longer_than_any_backticks_in_it(ticks: int) -> None:
-    [message] = shown(request(ToolReturnPart("add", {"md": f"{'`' * ticks}\nx"}, tool_call_id="1")))
-    fence, *body, end = text_of(message).split("\n")
-    assert fence.removesuffix("json") == end == "`" * max(3, ticks + 1)
-    assert json.loads("\n".join(body)) == {"md": f"{'`' * ticks}\nx"}
+def test_a_result_is_never_markdown() -> None:
+    page = "![x](https://evil.example/x.png) <img src=y>"
+    assert result_of(page) == f"```\n{page}\n```"
+
+
+def test_flat_records_are_a_table() -> None:
+    rows = [{"city": "Paris | a", "high": 21.5}, {"city": "Lima", "rain": None}]
+    assert result_of(rows) == snapshot("""\
+| city | high | rain |
+| --- | --- | --- |
+| Paris &#124; a | 21.5 | — |
+| Lima | — | — |\
+""")
+    assert result_of(json.dumps(rows)) == result_of(rows)
+
+
+def test_a_long_table_shows_its_first_rows_and_on_demand_all() -> None:
+    text = result_of([{"row": number} for number in range(134)])
+    assert text.count("\n| ") == TABLE_ROWS + 1
+    assert "*20 of 134 rows.*" in text
+    assert '"row": 133' in text.partition("<details>")[2]
+
+
+@pytest.mark.parametrize("content", [[], {}, [1], [{"a": {}}], [{}], [{"a": 1}, 2], 0, False, {"a": [1]}])
+def test_what_is_no_table_is_json(content: Any) -> None:
+    fence, *body, end = result_of(content).split("\n")
+    assert (fence, json.loads("\n".join(body)), end) == ("```json", content, "```")
+
+
+def test_a_long_result_is_shortened_says_its_size_and_can_be_unfolded() -> None:
+    text = result_of("x" * 30_000)
+    start, _, rest = text.partition("\n\n<details><summary>All 30,000 characters</summary>\n\n")
+    assert start == f"```text\n{'x' * SHOWN}…\n```"
+    assert rest == (
+        f"```text\n{'x' * SHOWN_ON_DEMAND}\n```\n\n*… and 10,000 more characters, which are stored too.*\n\n</details>"
+    )
+
+
+def test_files_of_a_result_stand_below_its_block() -> None:
+    content = ["A drawing:", PICTURE, ImageUrl("https://example.com/a.png")]
+    messages = shown(request(ToolReturnPart("draw", content, tool_call_id="1")), showing=WITH_FILES)
+    assert spoken(messages) == snapshot(
+        [
+            (
+                "assistant",
+                """\
+```
+A drawing:
+```
+
+*2 files, below.*\
+""",
+            ),
+            (
+                "assistant",
+                '<a href="files/e0?a&amp;b"><img src="files/e0?a&amp;b" alt="image.png" loading="lazy"></a>',
+            ),
+            ("assistant", '<a href="https://example.com/a.png">https&#58;//example.com/a.png</a>'),
+        ]
+    )
+    assert {message["metadata"].get("id") for message in messages} == {"e0:0"}
+
+
+def test_what_has_no_json_is_described() -> None:
+    assert "Thing object" in result_of(type("Thing", (), {})())
+    assert "ud800" in result_of(["\ud800"])
+
+
+def test_a_providers_search_shows_its_sources_as_links() -> None:
+    sources = [{"url": "https://example.com/a", "title": "A <b>"}, {"uri": "https://example.com/b"}, {"url": "ftp:c"}]
+    message = native("web_search", {"query": "sky"}, {"status": "completed", "sources": sources})
+    assert message["metadata"].get("title") == "Web search"
+    links = text_of(message).partition("<small>Result</small>\n\n")[2].partition("\n\n<details>")[0]
+    assert links == snapshot("""\
+- <a href="https://example.com/a">A &#60;b&#62;</a>
+- <a href="https://example.com/b">https&#58;//example.com/b</a>
+- ftp:c\
+""")
+
+
+def test_a_program_that_a_provider_ran_is_shown_with_what_it_printed() -> None:
+    message = native("code_execution", {"code": "print(1)"}, {"status": "completed", "logs": ["one", "two"]})
+    assert message["metadata"].get("title") == "Code execution"
+    assert text_of(message) == snapshot("""\
+```python
+print(1)
+```
+
+<small>Result</small>
+
+```
+one
+two
+```\
+""")
+    more = native("code_execution", {"code": "1/0"}, {"stdout": "", "stderr": "Error", "return_code": 1})
+    assert '"return_code": 1' in text_of(more).partition("<summary>More</summary>")[2]
+
+
+def test_a_call_of_a_server_is_named_by_the_server_and_its_tool() -> None:
+    args = {"action": "call_tool", "tool_name": "route", "tool_args": {"to": "Lima"}}
+    message = native("mcp_server:maps", args, {"output": "10,000 km", "error": None})
+    assert message["metadata"].get("title") == "maps: route"
+    assert text_of(message) == snapshot("""\
+```json
+{
+  "to": "Lima"
+}
+```
+
+<small>Result</small>
+
+```
+10,000 km
+```\
+""")
+
+
+def test_an_agent_that_a_tool_ran_is_nested_in_the_tools_block_also_after_it_was_stored() -> None:
+    inner = [
+        request(UserPromptPart("How much?")),
+        response(ThinkingPart("hm"), ToolCallPart("count", {}, tool_call_id="1"), FilePart(PICTURE)),
+        request(ToolReturnPart("count", 2, tool_call_id="1")),
+        response(TextPart("Two.")),
+    ]
+    messages = [response(CALL), request(replace(RETURN, metadata=inner))]
+    stored = ModelMessagesTypeAdapter.validate_json(ModelMessagesTypeAdapter.dump_json(messages))
+    nested = shown(*messages, showing=WITH_FILES)
+    assert shown(*stored, showing=WITH_FILES) == nested
+    assert [(each["metadata"].get("title"), each["metadata"].get("parent_id")) for each in nested] == [
+        ("Tool: add", None),
+        ("Asked", "e0:0"),
+        ("Thinking", "e0:0"),
+        ("Tool: count", "e0:0"),
+        ("Answered", "e0:0"),
+        ("Answered", "e0:0"),
+    ]
+    assert len({each["metadata"].get("id") for each in nested}) == len(nested)
+    assert {each["metadata"].get("status") for each in nested} == {"done"}
+    assert "files/e1?a" in text_of(nested[4])
+
+
+@pytest.mark.parametrize("metadata", [None, {"row": 1}, [], [1], [{"kind": "request"}], "text"])
+def test_other_metadata_of_a_return_is_not_shown(metadata: Any) -> None:
+    assert shown(response(CALL), request(replace(RETURN, metadata=metadata))) == [tool_block(BOTH_SHOWN, log="done")]
+
+
+# Structured output
+
+
+def output(args: Any, *, tool_name: str = "final_result", answer: str | None = OUTPUT_TAKEN) -> list[GradioMessage]:
+    call = response(ToolCallPart(tool_name, args, tool_call_id="1"))
+    if answer is None:
+        return shown(call, live=True)
+    return shown(call, request(ToolReturnPart(tool_name, answer, tool_call_id="1")))
+
+
+def test_structured_output_is_readable_with_its_json_one_click_away() -> None:
+    stops = [{"place": "Paris", "nights": 1}, {"place": "Lima", "nights": 2}]
+    record = {"title": "A <trip>", "days": [1, 2], "rain": None, "stops": stops, "budget": {"food": {"a": 1}}}
+    assert spoken(output(record)) == snapshot(
+        [
+            (
+                "assistant",
+                """\
+- **title:** A &#60;trip&#62;
+- **days:** 1, 2
+- **rain:** —
+
+**stops**
+
+| place | nights |
+| --- | --- |
+| Paris | 1 |
+| Lima | 2 |
+
+- **budget:**
+  - **food:**
+    - **a:** 1
+
+<details><summary>JSON</summary>
+
+```json
+{
+  "title": "A <trip>",
+  "days": [
+    1,
+    2
+  ],
+  "rain": null,
+  "stops": [
+    {
+      "place": "Paris",
+      "nights": 1
+    },
+    {
+      "place": "Lima",
+      "nights": 2
+    }
+  ],
+  "budget": {
+    "food": {
+      "a": 1
+    }
+  }
+}
+```
+
+</details>\
+""",
+            )
+        ]
+    )
+
+
+def test_output_that_is_no_object_is_shown_without_what_is_around_it() -> None:
+    assert spoken(output({"response": ["a", "b"]}))[0][1].startswith("- **1:** a\n- **2:** b\n\n<details>")
+    assert spoken(output({"response": 42}))[0][1].startswith("42\n\n<details>")
+
+
+def test_structured_output_is_readable_as_it_arrives() -> None:
+    assert output("", answer=None) == []
+    texts = [spoken(output(args, answer=None))[0][1] for args in ('{"title": "A tr', '{"title": "A trip", "days": [1,')]
+    assert [text.partition("\n\n<details>")[0] for text in texts] == [
+        "- **title:** A tr",
+        "- **title:** A trip\n- **days:** 1",
+    ]
+
+
+def test_an_output_tool_is_known_by_its_answer_whatever_it_is_called() -> None:
+    assert "title" not in output({"a": 1}, tool_name="trip")[0]["metadata"]
+    [refused] = output({"a": 1}, answer="Output tool not used - output failed validation.")
+    assert refused["metadata"].get("title") == "Tool: final_result"
+
+
+# Live and stored
+
+
+def streamed(messages: Sequence[ModelMessage]) -> list[ModelMessage]:
+    """What a run shows that has streamed these messages; it finished those that have no events."""
+    written: list[ModelMessage] = []
+    partial = Partial()
+    for message in messages:
+        has_events = list(events([message]))
+        if isinstance(message, ModelResponse) or not has_events:
+            written.extend(partial.messages())
+            partial = Partial()
+        for event in has_events:
+            partial.apply(event)
+        if not has_events:
+            written.append(message)
+    return [*written, *partial.messages()]
+
+
+def test_a_whole_turn_is_shown() -> None:
+    timed = Showing({"e0": {"thinking:0": 3.24, "nested": 12.7, "web": 2.2}}, files=link_to)
+    messages = shown(*WORKDAY, took={"e0": "gpt-5 · 12 s"}, showing=timed)
+    assert [(each["metadata"], text_of(each)) for each in messages] == snapshot(
+        [
+            ({"id": "e0:0"}, "How is the weather?"),
+            ({"title": "Thought for 3.2 s", "status": "done", "id": "e1:0"}, "I should **look**."),
+            ({"id": "e1:1"}, "I will look it up."),
+            (
+                {"title": "Tool: forecast", "status": "done", "log": "retried, attempt 1 of 2", "id": "e1:2"},
+                """\
+```json
+{
+  "days": "few"
+}
+```
+
+<small>Result</small>
+
+- days: Input should be a valid integer\
+""",
+            ),
+            (
+                {"title": "Tool: ask_forecaster", "status": "done", "log": "done", "duration": 12.7, "id": "e1:3"},
+                """\
+```json
+{
+  "city": "Paris"
+}
+```
+
+<small>Result</small>
+
+```
+Sunny.
+```\
+""",
+            ),
+            ({"id": "e1:3.0:0", "parent_id": "e1:3", "status": "done", "title": "Asked"}, "How will it be in Paris?"),
+            (
+                {"title": "Tool: measure", "status": "done", "log": "done", "id": "e1:3.1:0", "parent_id": "e1:3"},
+                """\
+```json
+{
+  "city": "Paris"
+}
+```
+
+<small>Result</small>
+
+```json
+21.5
+```\
+""",
+            ),
+            ({"id": "e1:3.3:0", "parent_id": "e1:3", "status": "done", "title": "Answered"}, "Sunny."),
+            (
+                {"title": "Tool: draw", "status": "done", "log": "done", "id": "e1:4"},
+                """\
+*No arguments.*
+
+<small>Result</small>
+
+```
+A drawing:
+```
+
+*1 file, below.*\
+""",
+            ),
+            (
+                {"id": "e1:4"},
+                '<a href="files/e2?a&amp;b"><img src="files/e2?a&amp;b" alt="image.png" loading="lazy"></a>',
+            ),
+            (
+                {"title": "Tool: delete_all", "status": "done", "log": "denied", "id": "e1:5"},
+                """\
+```json
+{
+  "really": true
+}
+```
+
+<small>Result</small>
+
+```
+Not today.
+```\
+""",
+            ),
+            (
+                {"title": "Tool: read", "status": "done", "log": "failed", "id": "e1:6"},
+                """\
+```json
+{
+  "page": "<b>"
+}
+```
+
+<small>Result</small>
+
+```
+No <such> page
+```\
+""",
+            ),
+            ({"title": "Thinking", "status": "done", "id": "e3:0"}, "*The provider keeps this to itself.*"),
+            (
+                {"title": "Web search", "status": "done", "log": "done", "duration": 2.2, "id": "e3:1"},
+                """\
+```json
+{
+  "query": "sky"
+}
+```
+
+<small>Result</small>
+
+- <a href="https://example.com/sky">Sky</a>
+
+<details><summary>JSON</summary>
+
+```json
+{
+  "status": "completed",
+  "sources": [
+    {
+      "type": "url",
+      "url": "https://example.com/sky",
+      "title": "Sky"
+    }
+  ]
+}
+```
+
+</details>\
+""",
+            ),
+            (
+                {"title": "Code execution", "status": "done", "log": "done", "id": "e3:3"},
+                """\
+```python
+print(1)
+```
+
+<small>Result</small>
+
+```json
+1
+```\
+""",
+            ),
+            (
+                {"title": "maps: route", "status": "done", "log": "done", "id": "e3:5"},
+                """\
+```json
+{
+  "to": "Lima"
+}
+```
+
+<small>Result</small>
+
+```
+10,000 km
+```\
+""",
+            ),
+            (
+                {"id": "e3:7"},
+                """\
+<audio src="files/e3?a&amp;b" controls preload="none"></audio>
+
+<a href="files/e3?a&amp;b" download="audio.wav">audio.wav</a> · 256 bytes\
+""",
+            ),
+            (
+                {"title": "Tool: forecast", "status": "done", "log": "done", "id": "e3:8"},
+                """\
+```json
+{
+  "days": 2
+}
+```
+
+<small>Result</small>
+
+| city | high |
+| --- | --- |
+| Paris | 21.5 |
+| Lima &#124; Peru | — |\
+""",
+            ),
+            (
+                {"id": "e5:0"},
+                """\
+It is warm<sup>1</sup>.
+
+<small>Sources: 1. <a href="https://example.com/sky">Sky</a></small>\
+""",
+            ),
+            (
+                {"title": "Asked to try again", "status": "done", "log": "attempt 1 of 1", "id": "e6:0"},
+                """\
+```
+Give the record.
+```\
+""",
+            ),
+            (
+                {"id": "e7:0"},
+                """\
+- **place:** Paris
+- **days:** 1, 2
+- **rain:** —
+
+<details><summary>JSON</summary>
+
+```json
+{
+  "place": "Paris",
+  "days": [
+    1,
+    2
+  ],
+  "rain": null
+}
+```
+
+</details>\
+""",
+            ),
+            ({"id": "e8:took"}, "<small>gpt-5 · 12 s</small>"),
+        ]
+    )
+
+
+def test_a_reply_is_shown_live_as_it_is_shown_once_it_is_stored() -> None:
+    reply = WORKDAY[1:]
+    stored = ModelMessagesTypeAdapter.validate_json(ModelMessagesTypeAdapter.dump_json(reply))
+    live = shown(*streamed(reply), live=True, showing=WITH_FILES)
+    assert [text_of(message) for message in live] == [
+        text_of(message) for message in shown(*stored, showing=WITH_FILES)
+    ]
+    assert live == shown(*stored, showing=WITH_FILES)
 
 
 # Notes and prompts
@@ -264,7 +1003,15 @@ def test_a_note_stands_below_the_turn_that_it_is_about() -> None:
     messages = to_gradio(conversation, notes={"p1": "Stopped.", "p2": "Failed."})
     assert [text_of(message) for message in messages] == ["one", "half", "*Stopped.*", "two", "hal", "*Failed.*"]
     ids = [message["metadata"].get("id") for message in messages]
-    assert len(set(ids)) == len(ids)
+    assert ids == ["p1:0", "r1:0", "r1:note", "p2:0", "r2:0", "r2:note"]
+
+
+def test_what_a_turn_took_stands_at_its_end() -> None:
+    conversation = [("p1", request(UserPromptPart("one"))), ("r1", response(TextPart("half")))]
+    messages = to_gradio(conversation, notes={"p1": "Stopped."}, took={"p1": "gpt-5 · 2 s", "p2": "never"})
+    assert [text_of(message) for message in messages][2:] == ["*Stopped.*", "<small>gpt-5 · 2 s</small>"]
+    rest = to_gradio(conversation[1:], took={"p1": "gpt-5 · 2 s"}, turn="p1")
+    assert [text_of(message) for message in rest] == ["half", "<small>gpt-5 · 2 s</small>"]
 
 
 def test_a_turn_starts_where_a_person_says_something() -> None:
@@ -367,7 +1114,7 @@ def test_what_the_page_shows_of_a_turn_with_a_tool_becomes_messages() -> None:
     assert parts(from_gradio(page)) == [
         ("user-prompt", "add"),
         ("thinking", "hm"),
-        ("thinking", f"{CALL_SHOWN}\n\nthe sum"),
+        ("thinking", BOTH_SHOWN),
         ("text", "1"),
     ]
 

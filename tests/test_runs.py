@@ -32,10 +32,10 @@ from pydantic_ai.usage import UsageLimits
 from chat import database as database_module
 from chat import runs as runs_module
 from chat import view as view_module
-from chat.agent import ChatAgent
 from chat.database import DatabaseUnavailable
 from chat.identity import Owner
 from chat.journal import Journal, Outcome
+from chat.models import ChatAgent, ChatModel
 from chat.runs import INTERRUPTED, STOPPED, ConversationBusy, ConversationMissing, Run, ShuttingDown
 from chat.services import Services, open_services
 from chat.settings import Settings
@@ -59,7 +59,7 @@ class Pen:
         self.asked: asyncio.Queue[list[ModelMessage]] = asyncio.Queue()
         self._ink: asyncio.Queue[Any] = asyncio.Queue()
         self.agent = Agent(FunctionModel(stream_function=self._stream, model_name="pen"), name="pen")  # pyright: ignore
-        self.chat_agent = ChatAgent(self.agent, None, "pen")
+        self.chat_agent = ChatAgent(self.agent, (ChatModel("pen"),))
 
     def write(self, *pieces: Any) -> None:
         """Words, deltas, or an error to raise."""
@@ -141,7 +141,7 @@ async def model(provider: Provider) -> AsyncIterator[OpenAIChatModel]:
 @pytest.fixture
 def online(model: OpenAIChatModel) -> ChatAgent:
     """An agent whose model is asked over HTTP."""
-    return ChatAgent(Agent(model, name="online"), None, "test")
+    return ChatAgent(Agent(model, name="online"), (ChatModel("test"),))
 
 
 def settings(path: Path, *, timeout: float = 60, max_runs: int = 64) -> Settings:
@@ -233,7 +233,9 @@ async def test_the_prompt_is_stored_before_the_model_is_called(services: Service
         connection.close()
         yield json.loads(message)["parts"][0]["content"]
 
-    run = await answer(services, ChatAgent(Agent(FunctionModel(stream_function=read_file)), None, "reader"), "hello")
+    run = await answer(
+        services, ChatAgent(Agent(FunctionModel(stream_function=read_file)), (ChatModel("reader"),)), "hello"
+    )
     assert await stored(services, run.conversation_id) == ["hello", "hello"]
 
 
@@ -512,14 +514,14 @@ async def test_a_model_call_that_hangs_ends_at_the_time_limit(
 async def test_a_provider_that_nobody_listens_at_is_one_sentence(services: Services) -> None:
     async with AsyncOpenAI(base_url="http://127.0.0.1:9/v1", api_key=KEY, max_retries=0) as client:
         model = OpenAIChatModel("test", provider=OpenAIProvider(openai_client=client))
-        run = await answer(services, ChatAgent(Agent(model), None, "test"), "hello")
+        run = await answer(services, ChatAgent(Agent(model), (ChatModel("test"),)), "hello")
     assert await outcome(services, run) == Outcome("failed", "The connection to the model was lost.")
 
 
 async def test_a_key_that_is_refused_never_reaches_the_visitor(services: Services, provider: Provider) -> None:
     async with AsyncOpenAI(base_url=provider.url, api_key="sk-another-secret") as client:
         model = OpenAIChatModel("test", provider=OpenAIProvider(openai_client=client))
-        run = await answer(services, ChatAgent(Agent(model), None, "test"), "hello")
+        run = await answer(services, ChatAgent(Agent(model), (ChatModel("test"),)), "hello")
     assert await outcome(services, run) == Outcome("failed", FAILURES["unauthorized"][1])
     assert "secret" not in json.dumps((await shown(services, run.conversation_id)).messages)
 
@@ -585,7 +587,7 @@ async def test_a_tool_that_will_not_be_cancelled_is_left_behind_at_the_time_limi
 
 
 async def test_a_usage_limit_that_is_reached_is_one_sentence(services: Services, model: OpenAIChatModel) -> None:
-    agent = ChatAgent(LimitedAgent(model), None, "test")
+    agent = ChatAgent(LimitedAgent(model), (ChatModel("test"),))
 
     @agent.agent.tool_plain  # pyright: ignore
     async def look() -> str:

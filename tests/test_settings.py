@@ -34,6 +34,8 @@ def test_every_setting_can_be_given_as_a_variable_and_as_a_flag(directory: Path)
     values = {
         "model": "openai:gpt-5",
         "agent": "my_agent:agent",
+        "models": "openai:gpt-5, local",
+        "deps": "my_agent:deps",
         "database": str(directory / "chat.db"),
         "title": "My chat",
         "description": "Ask me.",
@@ -44,6 +46,7 @@ def test_every_setting_can_be_given_as_a_variable_and_as_a_flag(directory: Path)
     expected = {
         **values,
         "database": directory / "chat.db",
+        "models": ("openai:gpt-5", "local"),
         "examples": ("One?", "Two, or three?"),
         "timeout": 12.5,
         "max_runs": 3,
@@ -124,6 +127,12 @@ def test_a_database_is_found_from_where_the_program_was_started_wherever_it_goes
 def test_examples_can_be_none(empty: str) -> None:
     os.environ["CHAT_EXAMPLES"] = empty
     assert read_settings([]).examples == ()
+
+
+@pytest.mark.parametrize("empty", ["", " , "])
+def test_no_models_to_choose_from_is_no_list_of_them(empty: str) -> None:
+    os.environ["CHAT_MODELS"] = empty
+    assert read_settings([]).models == ()
 
 
 def test_settings_do_not_change() -> None:

@@ -163,7 +163,7 @@ async def test_a_turn_asks_the_database_as_little_after_two_thousand_messages_as
         await answered(services, conversation_id, agent)  # The history is read once, for the first turn.
         work.reset()
         await answered(services, conversation_id, agent)
-        return work.statements, work.rows
+        return list(work.statements), work.rows
 
     short, long = await turn(2), await turn(LENGTH)
     place = "SELECT position, jump FROM entry WHERE id = ?"  # One to three for each new entry, wherever it is.
