@@ -75,21 +75,37 @@ class Journal:
         Raises:
             DatabaseUnavailable: If it can't be written now.
         """
-        rows = [(entry, _rows(entry)) for entry in progress]  # Serialized before the write lock is taken.
-        async with self._database.transaction() as change:
-            for entry, contents in rows:
-                await _append(change, entry, contents)
+        finished = [(run.conversation_id,) for run in progress if run.messages]
+        rows = [
+            (run.conversation_id, run.prompt_id, kind, content, run.conversation_id)
+            for run in progress
+            for kind, content in _rows(run)
+        ]
+
+        def write(change: Transaction) -> None:
+            # A finished message holds what the events before it told.
+            change.execute_many("DELETE FROM checkpoint WHERE conversation_id = ? AND kind = 'events'", finished)
+            change.execute_many(
+                """INSERT INTO checkpoint (conversation_id, position, prompt_id, kind, content)
+                SELECT ?, coalesce(max(position), 0) + 1, ?, ?, ? FROM checkpoint WHERE conversation_id = ?""",
+                rows,
+            )
+
+        await self._database.change(write)
 
     async def finish(self, conversation_id: str, prompt_id: str, outcome: Outcome | None) -> None:
         """Drop a run's checkpoints, and note how its turn ended when it has no whole reply."""
-        async with self._database.transaction() as change:
-            await change.execute("DELETE FROM checkpoint WHERE conversation_id = ?", (conversation_id,))
-            await change.execute("DELETE FROM outcome WHERE entry_id = ?", (prompt_id,))
+
+        def finish(change: Transaction) -> None:
+            change.execute("DELETE FROM checkpoint WHERE conversation_id = ?", (conversation_id,))
+            change.execute("DELETE FROM outcome WHERE entry_id = ?", (prompt_id,))
             if outcome is not None:
-                await change.execute(
+                change.execute(
                     "INSERT INTO outcome (entry_id, kind, sentence) SELECT id, ?, ? FROM entry WHERE id = ?",
                     (outcome.kind, outcome.sentence, prompt_id),
                 )
+
+        await self._database.change(finish)
 
     async def unfinished(self) -> list[Unfinished]:
         """The runs that a process which is gone left in the middle."""
@@ -117,19 +133,3 @@ def _rows(progress: Progress) -> list[tuple[str, str]]:
     if progress.events:
         rows.append(("events", _EVENTS.dump_json(progress.events).decode()))
     return rows
-
-
-async def _append(change: Transaction, progress: Progress, contents: list[tuple[str, str]]) -> None:
-    conversation_id = progress.conversation_id
-    if progress.messages:  # They hold what the events before them told.
-        await change.execute("DELETE FROM checkpoint WHERE conversation_id = ? AND kind = 'events'", (conversation_id,))
-    [(last,)] = await change.rows(
-        "SELECT coalesce(max(position), 0) FROM checkpoint WHERE conversation_id = ?", (conversation_id,)
-    )
-    await change.execute_many(
-        "INSERT INTO checkpoint (conversation_id, position, prompt_id, kind, content) VALUES (?, ?, ?, ?, ?)",
-        [
-            (conversation_id, last + 1 + index, progress.prompt_id, kind, content)
-            for index, (kind, content) in enumerate(contents)
-        ],
-    )

@@ -93,8 +93,8 @@ class Run:
         self.conversation_id = conversation_id
         self.prompt_id = ""
         self.revision = ""
-        self.history_size = 0
-        """Bytes of the conversation's messages before the reply, as JSON."""
+        self.history_size: int | None = 0
+        """Bytes of the conversation's messages before the prompt, as JSON; `None` when they are not read yet."""
         self.state: State = "waiting"
         self.done = False
         self.place = 0
@@ -153,16 +153,25 @@ class Runs:
         changes: Who is told that a conversation changed.
         timeout: Seconds that a reply may take.
         max_runs: How many are written at the same time; the others wait in line, first come, first served.
+        history: How many of a conversation's newest messages its model is given at most.
     """
 
     def __init__(
-        self, store: SQLiteConversationStore, journal: Journal, changes: Changes, *, timeout: float, max_runs: int
+        self,
+        store: SQLiteConversationStore,
+        journal: Journal,
+        changes: Changes,
+        *,
+        timeout: float,
+        max_runs: int,
+        history: int,
     ) -> None:
         self._store = store
         self._journal = journal
         self._changes = changes
         self._recent = RecentConversations()
         self._timeout = timeout
+        self._history = history
         self._free = asyncio.Semaphore(max_runs)
         self._line: list[Run] = []
         self._active: dict[str, Run] = {}
@@ -177,6 +186,11 @@ class Runs:
         run = self._active.get(conversation_id)
         return run if run is not None and run.revision and run.owner == owner else None
 
+    @property
+    def at_work(self) -> int:
+        """How many runs there are."""
+        return len(self._active)
+
     def writing(self, owner: Owner) -> set[str]:
         """The conversations of an owner in which a run is at work."""
         return {run.conversation_id for run in self._active.values() if run.owner == owner}
@@ -190,12 +204,14 @@ class Runs:
             DatabaseUnavailable: If the prompt can't be stored now.
         """
 
+        message = ModelRequest(parts=[UserPromptPart(prompt)])
+
         async def begin(run: Run) -> Conversation:
             conversation = Conversation(conversation_id=run.conversation_id)
             if conversation_id is not None:
-                conversation = await self._load(run)
-            message = ModelRequest(parts=[UserPromptPart(prompt)])
-            run.history_size += len(message_json(message))
+                taken = self._recent.take(owner, conversation_id)
+                # Else its end is enough to append to: the prompt is stored before the whole is read.
+                conversation, run.history_size = taken or (await self._end_of(run), None)
             conversation.messages.append(message)
             [entry] = await self._store.save(conversation, scope=owner)
             run.prompt_id = entry.id
@@ -218,13 +234,12 @@ class Runs:
             if record is None or prompt is None:
                 raise ConversationMissing
             run.prompt_id = prompt.id
-            if record.head_id == prompt.id:
-                return await self._load(run)
-            conversation = await self._store.branch(
-                conversation_id, from_entry=prompt.id, expected_revision=record.revision, scope=owner
-            )
-            run.history_size = _size(conversation.messages)
-            return conversation
+            run.history_size = None
+            if record.head_id != prompt.id:
+                await self._store.branch(
+                    conversation_id, from_entry=prompt.id, expected_revision=record.revision, scope=owner
+                )
+            return await self._end_of(run)
 
         return await self._start(owner, conversation_id, agent, begin)
 
@@ -256,17 +271,35 @@ class Runs:
         for task in self._tasks:
             task.cancel()
 
-    async def _load(self, run: Run) -> Conversation:
-        """The whole conversation of a run, for its model."""
-        taken = self._recent.take(run.owner, run.conversation_id)
-        if taken is not None:
-            conversation, run.history_size = taken
-            return conversation
-        conversation = await self._store.load(run.conversation_id, scope=run.owner)
+    async def prepare(self, owner: Owner, conversation_id: str) -> None:
+        """Read a conversation that is likely to be continued, unless it is too long to be kept.
+
+        Its next reply then begins as soon as that of a new one.
+        """
+        kept = self._recent.take(owner, conversation_id)
+        if kept is None:
+            conversation = await self._store.load(conversation_id, limit=self._history, scope=owner)
+            if conversation is None or conversation_id in self._active:
+                return
+            kept = conversation, _size(conversation.messages)
+        self._recent.put(owner, *kept)
+
+    async def _end_of(self, run: Run) -> Conversation:
+        """A conversation without its messages but the last: enough to append to."""
+        conversation = await self._store.load(run.conversation_id, limit=1, scope=run.owner)
         if conversation is None:
             raise ConversationMissing
-        run.history_size = _size(conversation.messages)
         return conversation
+
+    async def _whole(self, run: Run, conversation: Conversation) -> Conversation:
+        """A conversation with the messages that its model is given."""
+        if run.history_size is not None:
+            return conversation
+        whole = await self._store.load(run.conversation_id, limit=self._history, scope=run.owner)
+        if whole is None:  # Deleted meanwhile; what is written is then not kept.
+            return conversation
+        run.history_size = _size(whole.messages)
+        return whole
 
     async def _newest_prompt(self, head_id: str | None) -> ConversationEntry | None:
         while head_id is not None:
@@ -312,7 +345,12 @@ class Runs:
         self._keep_checkpoints()
         try:
             async with self._slot(run):
-                ending, outcome = await self._answer(run, agent, conversation)
+                try:
+                    conversation = await self._whole(run, conversation)
+                except DatabaseUnavailable as error:
+                    ending, outcome = _Ending([]), Outcome("failed", str(error))
+                else:
+                    ending, outcome = await self._answer(run, agent, conversation)
             run.state = "saving"
             run.touch()
             await self._save(run, conversation, ending, outcome)
@@ -453,7 +491,9 @@ class Runs:
         except ConversationConflict:
             return await self._merge(run, conversation, ending, outcome)
         run.revision = conversation.revision or ""
-        self._recent.put(run.owner, conversation, run.history_size + _size(ending.messages))
+        # Once it has grown to twice what its model is given, only that much is read again.
+        if run.history_size is not None and len(conversation.messages) <= 2 * self._history:
+            self._recent.put(run.owner, conversation, run.history_size + _size(ending.messages))
         return outcome
 
     async def _merge(

@@ -11,7 +11,7 @@ from pydantic_ai.conversation_store import ConversationEntry
 from chat.identity import Owner
 from chat.journal import Outcome
 from chat.render import GradioMessage, starts_turn, to_gradio
-from chat.runs import Run
+from chat.runs import Run, Runs
 from chat.services import Services
 
 WINDOW = 40
@@ -25,6 +25,9 @@ LONGEST_ID = 200
 
 PAINT_SECONDS = 0.1
 """The shortest time between two updates of a page: the latest state wins."""
+
+PAINTS_A_SECOND = 250
+"""Updates of all pages together: a third of a core. When more replies are written, each is painted less often."""
 
 KEEPALIVE_SECONDS = 5
 """The longest time between two updates while a reply is being written, so that a page notices a dead connection."""
@@ -107,11 +110,11 @@ async def watch(
         if run is None or stored is None:
             yield stored or View(None, notice=MISSING)
             return
-        async for view in _live(stored, run):
+        async for view in _live(stored, run, services.runs):
             yield view
 
 
-async def _live(stored: View, run: Run) -> AsyncGenerator[View, None]:
+async def _live(stored: View, run: Run, runs: Runs) -> AsyncGenerator[View, None]:
     version = -1
     while not run.done:
         with suppress(TimeoutError):  # Nothing new; the same view says that the connection lives.
@@ -130,7 +133,7 @@ async def _live(stored: View, run: Run) -> AsyncGenerator[View, None]:
             notice=_say(run),
         )
         if partial:  # The first words are shown at once; what follows is worth gathering.
-            await asyncio.sleep(PAINT_SECONDS)
+            await asyncio.sleep(max(PAINT_SECONDS, runs.at_work / PAINTS_A_SECOND))
         elif stored.last is not None:  # It is written where the page doesn't look.
             version = run.version
 

@@ -1,7 +1,8 @@
 """What a page is shown of a conversation, and that it costs the same however long the conversation is."""
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
+from inspect import isawaitable
 from pathlib import Path
 from typing import Any
 
@@ -54,13 +55,19 @@ class Work:
         self.statements, self.rows = [], 0
 
     def _counted(self, call: Any) -> Any:
-        async def counted(database: Any, sql: str, *parameters: Any) -> Any:
+        def counted(database: Any, sql: str, *parameters: Any) -> Any:
             self.statements.append(re.sub(r"\s+", " ", sql).strip())
-            answer = await call(database, sql, *parameters)
-            self.rows += len(answer) if isinstance(answer, list) else 0
-            return answer
+            answer = call(database, sql, *parameters)
+            return waited(answer) if isawaitable(answer) else self._count(answer)
+
+        async def waited(answer: Awaitable[Any]) -> Any:
+            return self._count(await answer)
 
         return counted
+
+    def _count(self, answer: Any) -> Any:
+        self.rows += len(answer) if isinstance(answer, list) else 0
+        return answer
 
 
 async def conversation_of(services: Services, length: int, owner: Owner = ANNA) -> str:
@@ -163,7 +170,7 @@ async def test_a_turn_asks_the_database_as_little_after_two_thousand_messages_as
         await answered(services, conversation_id, agent)  # The history is read once, for the first turn.
         work.reset()
         await answered(services, conversation_id, agent)
-        return work.statements, work.rows
+        return list(work.statements), work.rows
 
     short, long = await turn(2), await turn(LENGTH)
     place = "SELECT position, jump FROM entry WHERE id = ?"  # One to three for each new entry, wherever it is.
