@@ -104,6 +104,7 @@ class Run:
         self.partial = Partial()
         self.version = 0
         self._changed = asyncio.Event()
+        self._written = asyncio.Event()
         self.stopping = asyncio.Event()
         self.stop_outcome = STOPPED
         self.cancellation = CancellationToken()
@@ -120,6 +121,16 @@ class Run:
         while self.version <= version:
             await self._changed.wait()
         return self.version
+
+    async def whole_within(self, seconds: float) -> None:
+        """Wait until all of it is written, at most so long."""
+        await _set_within(self._written, seconds)
+
+    def end_writing(self) -> None:
+        """Nothing more is written: what there is gets saved."""
+        self.state = "saving"
+        self._written.set()
+        self.touch()
 
     def touch(self) -> None:
         """Let whoever watches know that there is something newer."""
@@ -351,8 +362,7 @@ class Runs:
                     ending, outcome = _Ending([]), Outcome("failed", str(error))
                 else:
                     ending, outcome = await self._answer(run, agent, conversation)
-            run.state = "saving"
-            run.touch()
+            run.end_writing()
             await self._save(run, conversation, ending, outcome)
         finally:
             del self._active[run.conversation_id]

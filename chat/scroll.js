@@ -31,7 +31,7 @@ const parleyScroll = (status, ask) => {
       const kept = shown[sum(counts.slice(0, place.position - first)) + place.number];
       if (kept) box.scrollTop += top(kept) - place.top;
     }
-    look();
+    extend(look());
   }
 
   // What is seen, which is what `keep` keeps.
@@ -62,11 +62,14 @@ const parleyScroll = (status, ask) => {
 
   function scrolled() {
     lead();
-    if (due) return; // What has changed comes first.
-    const below = look();
+    if (!due) extend(look()); // Else what has changed comes first.
+  }
+
+  // Ask for more where it will be needed: who follows the end needs nothing before it, unless there is room.
+  function extend(below) {
     const { first, last, counts } = status();
     const full = counts.length + STEP > SHOWN;
-    if (first > 0 && height < EDGE_PX) {
+    if (first > 0 && (following ? box.scrollHeight <= box.clientHeight : height < EDGE_PX)) {
       ask({ first: Math.max(0, first - STEP), last: full ? first - STEP + SHOWN - 1 : last });
     } else if (last != null && below < EDGE_PX) {
       ask({ first: full ? last + STEP - SHOWN + 1 : first, last: last + STEP });

@@ -118,7 +118,9 @@ class ChatPage(gr.ChatInterface):
         # Both are there at any time; the style shows the one that fits the phase.
         self.textbox.stop_btn = True
         page, frame = self.status, [self.status, self.chatbot]  # The status first: the page then knows what comes.
-        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": True}
+        # What they yield is as the components send it: Gradio would copy and check all of it twice for each update.
+        as_it_is: dict[str, Any] = {"show_progress": "hidden", "postprocess": False}
+        quiet: dict[str, Any] = {"api_visibility": "private", "queue": True, **as_it_is}
         # The browser paints what was typed by itself; the server's first frame confirms it or takes it back.
         self.textbox.submit(
             None,
@@ -135,8 +137,8 @@ class ChatPage(gr.ChatInterface):
             js="(text, status) => parley.sending(text, status)",
             trigger_mode="multiple",  # A second message while one is answered is told so, not swallowed.
             api_name="chat",
-            show_progress="hidden",
             concurrency_limit=None,
+            **as_it_is,
         )
         page.clear(None, [self.textbox], [self.textbox], js="(text) => parley.boxed(text)", api_visibility="private")
         self.load(self.watch, [page], frame, js="(status) => parley.opened(status)", **quiet)
