@@ -58,6 +58,8 @@ LATEX = [
 ]
 """What is shown as a formula. A single dollar is not: it begins more prices than formulas."""
 
+SKIP = cast("Any", (gr.skip(), gr.skip()))
+
 Status = dict[str, Any]
 Frame = tuple[Status, list[GradioMessage]]
 """What an event paints: the status and the chatbot's messages."""
@@ -204,6 +206,7 @@ class ChatPage(gr.ChatInterface):
             view = None
             async for view in watch(services, owner, status.get("conversation"), Span.from_page(status.get("span"))):
                 if self._watching.get(key) is not mine:
+                    yield SKIP  # What an event yields last is painted once more when it ends.
                     return
                 yield _status(view, status), list(view.messages)
             if view is not None and view.conversation and view.last is None and view.first < PREPARED:

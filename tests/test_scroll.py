@@ -22,7 +22,7 @@ FIRST_SEEN = """() => {
     const box = document.querySelector("#conversation .bubble-wrap");
     const edge = box.getBoundingClientRect().top;
     const messages = [...box.querySelectorAll("[data-testid=user], [data-testid=bot]")];
-    const seen = messages.find((it) => it.getBoundingClientRect().bottom > edge);
+    const seen = messages.find((it) => it.getBoundingClientRect().bottom > edge + 80);
     return [seen.innerText.trim().slice(0, 20), seen.getBoundingClientRect().top];
 }"""
 
@@ -73,6 +73,7 @@ def earlier_messages_come_in(page: Page, before: str) -> None:
         "before => document.querySelector('#conversation [data-testid=user]').innerText.trim() !== before",
         arg=before,
     )
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")  # Painted.
 
 
 def read_far_up(page: Page) -> None:
@@ -168,9 +169,8 @@ def test_who_reads_further_up_is_left_there_while_a_reply_is_written(page: Page)
     expect(page.get_by_text("word3")).to_be_visible()
     page.locator("#conversation .bubble-wrap").hover()
     page.mouse.wheel(0, -900)
-    page.wait_for_function(
-        "() => { const box = document.querySelector('#conversation .bubble-wrap');"
-        " return box.scrollHeight - box.scrollTop - box.clientHeight >= 900; }"
+    page.locator("#conversation .bubble-wrap").evaluate(
+        "box => new Promise((done) => box.addEventListener('scrollend', done, { once: true }))"
     )
     before = page.evaluate(FIRST_SEEN)
     expect(page.locator("body")).to_have_attribute("data-phase", "writing")
