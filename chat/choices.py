@@ -87,11 +87,12 @@ class Choices:
         Raises:
             DatabaseUnavailable: If it can't be stored now.
         """
-        async with self._database.transaction() as change:
-            written = await change.execute(
+        written = await self._database.change(
+            lambda change: change.execute(
                 """INSERT INTO choice (conversation_id, content)
                 SELECT conversation_id, ? FROM conversation WHERE conversation_id = ? AND scope = ?
                 ON CONFLICT (conversation_id) DO UPDATE SET content = excluded.content""",
                 (choice.model_dump_json(exclude_defaults=True), conversation_id, owner),
             )
+        )
         return written == 1

@@ -77,10 +77,23 @@ class Journal:
         Raises:
             DatabaseUnavailable: If it can't be written now.
         """
-        rows = [(entry, _rows(entry)) for entry in progress]  # Serialized before the write lock is taken.
-        async with self._database.transaction() as change:
-            for entry, contents in rows:
-                await _append(change, entry, contents)
+        finished = [(run.conversation_id,) for run in progress if run.messages]
+        rows = [
+            (run.conversation_id, run.prompt_id, kind, content, run.conversation_id)
+            for run in progress
+            for kind, content in _rows(run)
+        ]
+
+        def write(change: Transaction) -> None:
+            # A finished message holds what the events before it told.
+            change.execute_many("DELETE FROM checkpoint WHERE conversation_id = ? AND kind = 'events'", finished)
+            change.execute_many(
+                """INSERT INTO checkpoint (conversation_id, position, prompt_id, kind, content)
+                SELECT ?, coalesce(max(position), 0) + 1, ?, ?, ? FROM checkpoint WHERE conversation_id = ?""",
+                rows,
+            )
+
+        await self._database.change(write)
 
     async def finish(
         self, conversation_id: str, prompt_id: str, outcome: Outcome | None, timing: Timing | None = None
@@ -89,20 +102,23 @@ class Journal:
 
         What was noted of an earlier reply to the same prompt is forgotten.
         """
-        async with self._database.transaction() as change:
-            await change.execute("DELETE FROM checkpoint WHERE conversation_id = ?", (conversation_id,))
-            await change.execute("DELETE FROM outcome WHERE entry_id = ?", (prompt_id,))
-            await change.execute("DELETE FROM timing WHERE entry_id = ?", (prompt_id,))
+
+        def finish(change: Transaction) -> None:
+            change.execute("DELETE FROM checkpoint WHERE conversation_id = ?", (conversation_id,))
+            change.execute("DELETE FROM outcome WHERE entry_id = ?", (prompt_id,))
+            change.execute("DELETE FROM timing WHERE entry_id = ?", (prompt_id,))
             if outcome is not None:
-                await change.execute(
+                change.execute(
                     "INSERT INTO outcome (entry_id, kind, sentence) SELECT id, ?, ? FROM entry WHERE id = ?",
                     (outcome.kind, outcome.sentence, prompt_id),
                 )
             if timing is not None:
-                await change.execute(
+                change.execute(
                     "INSERT INTO timing (entry_id, seconds, parts) SELECT id, ?, ? FROM entry WHERE id = ?",
                     (timing.seconds, json.dumps(dict(timing.parts)), prompt_id),
                 )
+
+        await self._database.change(finish)
 
     async def unfinished(self) -> list[Unfinished]:
         """The runs that a process which is gone left in the middle."""
@@ -137,19 +153,3 @@ def _rows(progress: Progress) -> list[tuple[str, str]]:
     if progress.events:
         rows.append(("events", _EVENTS.dump_json(progress.events).decode()))
     return rows
-
-
-async def _append(change: Transaction, progress: Progress, contents: list[tuple[str, str]]) -> None:
-    conversation_id = progress.conversation_id
-    if progress.messages:  # They hold what the events before them told.
-        await change.execute("DELETE FROM checkpoint WHERE conversation_id = ? AND kind = 'events'", (conversation_id,))
-    [(last,)] = await change.rows(
-        "SELECT coalesce(max(position), 0) FROM checkpoint WHERE conversation_id = ?", (conversation_id,)
-    )
-    await change.execute_many(
-        "INSERT INTO checkpoint (conversation_id, position, prompt_id, kind, content) VALUES (?, ?, ?, ?, ?)",
-        [
-            (conversation_id, last + 1 + index, progress.prompt_id, kind, content)
-            for index, (kind, content) in enumerate(contents)
-        ],
-    )

@@ -39,13 +39,14 @@ class Library:
 
     async def title_from_prompt(self, owner: Owner, conversation_id: str, prompt: str) -> None:
         """Give a conversation that has no title the first words of a prompt."""
-        async with self._database.transaction() as change:
-            await change.execute(
+        await self._database.change(
+            lambda change: change.execute(
                 """INSERT INTO title (conversation_id, title)
                 SELECT conversation_id, ? FROM conversation WHERE conversation_id = ? AND scope = ?
                 ON CONFLICT DO NOTHING""",
                 (_first_words(prompt), conversation_id, owner),
             )
+        )
 
 
 def _first_words(prompt: str) -> str:

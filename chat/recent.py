@@ -10,7 +10,7 @@ from pydantic_ai.conversation import Conversation
 
 from chat.identity import Owner
 
-KEPT_BYTES = 16 << 20
+KEPT_BYTES = 8 << 20
 """Bytes of messages that are kept at most, of all conversations together."""
 
 MESSAGE_BYTES = 2000

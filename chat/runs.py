@@ -35,6 +35,7 @@ from pydantic_core import PydanticSerializationError
 from chat.changes import Changes
 from chat.database import DatabaseUnavailable
 from chat.failures import log_failure, sentence_for
+from chat.files import binary_contents
 from chat.identity import Owner
 from chat.journal import Journal, Outcome, Progress, Unfinished
 from chat.models import ChatAgent
@@ -93,8 +94,8 @@ class Run:
         self.conversation_id = conversation_id
         self.prompt_id = ""
         self.revision = ""
-        self.history_size = 0
-        """Bytes of the conversation's messages before the reply, as JSON."""
+        self.history_size: int | None = 0
+        """Bytes of the conversation's messages before the prompt, as JSON; `None` when they are not read yet."""
         self.state: State = "waiting"
         self.done = False
         self.place = 0
@@ -104,6 +105,7 @@ class Run:
         self.partial = Partial()
         self.version = 0
         self._changed = asyncio.Event()
+        self._written = asyncio.Event()
         self.stopping = asyncio.Event()
         self.stop_outcome = STOPPED
         self.cancellation = CancellationToken()
@@ -120,6 +122,16 @@ class Run:
         while self.version <= version:
             await self._changed.wait()
         return self.version
+
+    async def whole_within(self, seconds: float) -> None:
+        """Wait until all of it is written, at most so long."""
+        await _set_within(self._written, seconds)
+
+    def end_writing(self) -> None:
+        """Nothing more is written: what there is gets saved."""
+        self.state = "saving"
+        self._written.set()
+        self.touch()
 
     def touch(self) -> None:
         """Let whoever watches know that there is something newer."""
@@ -153,16 +165,25 @@ class Runs:
         changes: Who is told that a conversation changed.
         timeout: Seconds that a reply may take.
         max_runs: How many are written at the same time; the others wait in line, first come, first served.
+        history: How many of a conversation's newest messages its model is given at most.
     """
 
     def __init__(
-        self, store: SQLiteConversationStore, journal: Journal, changes: Changes, *, timeout: float, max_runs: int
+        self,
+        store: SQLiteConversationStore,
+        journal: Journal,
+        changes: Changes,
+        *,
+        timeout: float,
+        max_runs: int,
+        history: int,
     ) -> None:
         self._store = store
         self._journal = journal
         self._changes = changes
         self._recent = RecentConversations()
         self._timeout = timeout
+        self._history = history
         self._free = asyncio.Semaphore(max_runs)
         self._line: list[Run] = []
         self._active: dict[str, Run] = {}
@@ -177,6 +198,11 @@ class Runs:
         run = self._active.get(conversation_id)
         return run if run is not None and run.revision and run.owner == owner else None
 
+    @property
+    def at_work(self) -> int:
+        """How many runs there are."""
+        return len(self._active)
+
     def writing(self, owner: Owner) -> set[str]:
         """The conversations of an owner in which a run is at work."""
         return {run.conversation_id for run in self._active.values() if run.owner == owner}
@@ -190,12 +216,14 @@ class Runs:
             DatabaseUnavailable: If the prompt can't be stored now.
         """
 
+        message = ModelRequest(parts=[UserPromptPart(prompt)])
+
         async def begin(run: Run) -> Conversation:
             conversation = Conversation(conversation_id=run.conversation_id)
             if conversation_id is not None:
-                conversation = await self._load(run)
-            message = ModelRequest(parts=[UserPromptPart(prompt)])
-            run.history_size += len(message_json(message))
+                taken = self._recent.take(owner, conversation_id)
+                # Else its end is enough to append to: the prompt is stored before the whole is read.
+                conversation, run.history_size = taken or (await self._end_of(run), None)
             conversation.messages.append(message)
             [entry] = await self._store.save(conversation, scope=owner)
             run.prompt_id = entry.id
@@ -218,13 +246,12 @@ class Runs:
             if record is None or prompt is None:
                 raise ConversationMissing
             run.prompt_id = prompt.id
-            if record.head_id == prompt.id:
-                return await self._load(run)
-            conversation = await self._store.branch(
-                conversation_id, from_entry=prompt.id, expected_revision=record.revision, scope=owner
-            )
-            run.history_size = _size(conversation.messages)
-            return conversation
+            run.history_size = None
+            if record.head_id != prompt.id:
+                await self._store.branch(
+                    conversation_id, from_entry=prompt.id, expected_revision=record.revision, scope=owner
+                )
+            return await self._end_of(run)
 
         return await self._start(owner, conversation_id, agent, begin)
 
@@ -256,17 +283,35 @@ class Runs:
         for task in self._tasks:
             task.cancel()
 
-    async def _load(self, run: Run) -> Conversation:
-        """The whole conversation of a run, for its model."""
-        taken = self._recent.take(run.owner, run.conversation_id)
-        if taken is not None:
-            conversation, run.history_size = taken
-            return conversation
-        conversation = await self._store.load(run.conversation_id, scope=run.owner)
+    async def prepare(self, owner: Owner, conversation_id: str) -> None:
+        """Read a conversation that is likely to be continued, unless it is too long to be kept.
+
+        Its next reply then begins as soon as that of a new one.
+        """
+        kept = self._recent.take(owner, conversation_id)
+        if kept is None:
+            conversation = await self._store.load(conversation_id, limit=self._history, scope=owner)
+            if conversation is None or conversation_id in self._active:
+                return
+            kept = conversation, _size(conversation.messages)
+        self._recent.put(owner, *kept)
+
+    async def _end_of(self, run: Run) -> Conversation:
+        """A conversation without its messages but the last: enough to append to."""
+        conversation = await self._store.load(run.conversation_id, limit=1, scope=run.owner)
         if conversation is None:
             raise ConversationMissing
-        run.history_size = _size(conversation.messages)
         return conversation
+
+    async def _whole(self, run: Run, conversation: Conversation) -> Conversation:
+        """A conversation with the messages that its model is given."""
+        if run.history_size is not None:
+            return conversation
+        whole = await self._store.load(run.conversation_id, limit=self._history, scope=run.owner)
+        if whole is None:  # Deleted meanwhile; what is written is then not kept.
+            return conversation
+        run.history_size = _size(whole.messages)
+        return whole
 
     async def _newest_prompt(self, head_id: str | None) -> ConversationEntry | None:
         while head_id is not None:
@@ -312,9 +357,13 @@ class Runs:
         self._keep_checkpoints()
         try:
             async with self._slot(run):
-                ending, outcome = await self._answer(run, agent, conversation)
-            run.state = "saving"
-            run.touch()
+                try:
+                    conversation = await self._whole(run, conversation)
+                except DatabaseUnavailable as error:
+                    ending, outcome = _Ending([]), Outcome("failed", str(error))
+                else:
+                    ending, outcome = await self._answer(run, agent, conversation)
+            run.end_writing()
             await self._save(run, conversation, ending, outcome)
         finally:
             del self._active[run.conversation_id]
@@ -453,7 +502,9 @@ class Runs:
         except ConversationConflict:
             return await self._merge(run, conversation, ending, outcome)
         run.revision = conversation.revision or ""
-        self._recent.put(run.owner, conversation, run.history_size + _size(ending.messages))
+        # Once it has grown to twice what its model is given, only that much is read again.
+        if run.history_size is not None and len(conversation.messages) <= 2 * self._history:
+            self._recent.put(run.owner, conversation, run.history_size + _size(ending.messages))
         return outcome
 
     async def _merge(
@@ -554,7 +605,9 @@ def _left_by(events: AgentRunEvents[Any] | None, run: Run) -> tuple[list[ModelMe
 
 
 def _size(messages: Sequence[ModelMessage]) -> int:
-    return sum(len(message_json(message)) for message in messages)
+    """Bytes of messages: of their files as they are, else as JSON."""
+    files = [[len(content.data) for content in binary_contents(message)] for message in messages]
+    return sum(sum(of) if of else len(message_json(message)) for of, message in zip(files, messages, strict=True))
 
 
 def _storable(messages: Sequence[ModelMessage]) -> list[ModelMessage]:

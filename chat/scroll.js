@@ -25,32 +25,36 @@ const parleyScroll = (status, ask) => {
     const { first, last, counts, target: asked } = status();
     const shown = messages();
     if (following && last == null) box.scrollTop = box.scrollHeight;
-    else if (shown.length !== sum(counts)) return; // The chatbot and the status are not of one frame.
+    else if (shown.length !== sum(counts)) return;
     else if (asked != null && target !== asked) show(shown[asked]);
     else if (place && place.position >= first) {
       const kept = shown[sum(counts.slice(0, place.position - first)) + place.number];
       if (kept) box.scrollTop += top(kept) - place.top;
     }
-    look();
+    extend(look());
   }
 
   // What is seen, which is what `keep` keeps.
   function look() {
-    const { first, last, counts } = status();
+    const { last, counts } = status();
     const shown = messages();
-    const edge = top(box);
-    let number = shown.findIndex((element) => element.getBoundingClientRect().bottom > edge);
-    place = null;
-    if (number >= 0 && shown.length === sum(counts)) {
-      const seen = shown[number];
-      let position = first;
-      while (number >= counts[position - first]) number -= counts[position++ - first];
-      place = { position, number, top: top(seen) };
-    }
+    if (shown.length === sum(counts)) place = placeOf(shown);
+    else if (place) place.top -= box.scrollTop - height; // The chatbot and the status are not of one frame.
     height = box.scrollTop;
     const below = box.scrollHeight - height - box.clientHeight;
     document.body.dataset.below = last != null || below > 2 * box.clientHeight ? "yes" : "no";
     return below;
+  }
+
+  function placeOf(shown) {
+    const { first, counts } = status();
+    const edge = top(box);
+    let number = shown.findIndex((element) => element.getBoundingClientRect().bottom > edge);
+    if (number < 0) return null;
+    const seen = shown[number];
+    let position = first;
+    while (number >= counts[position - first]) number -= counts[position++ - first];
+    return { position, number, top: top(seen) };
   }
 
   // Whether the end is followed. While messages come in it moves away by itself: only going up leaves it.
@@ -62,11 +66,14 @@ const parleyScroll = (status, ask) => {
 
   function scrolled() {
     lead();
-    if (due) return; // What has changed comes first.
-    const below = look();
+    if (!due) extend(look()); // Else what has changed comes first.
+  }
+
+  // Ask for more where it will be needed: who follows the end needs nothing before it, unless there is room.
+  function extend(below) {
     const { first, last, counts } = status();
     const full = counts.length + STEP > SHOWN;
-    if (first > 0 && height < EDGE_PX) {
+    if (first > 0 && (following ? box.scrollHeight <= box.clientHeight : height < EDGE_PX)) {
       ask({ first: Math.max(0, first - STEP), last: full ? first - STEP + SHOWN - 1 : last });
     } else if (last != null && below < EDGE_PX) {
       ask({ first: full ? last + STEP - SHOWN + 1 : first, last: last + STEP });

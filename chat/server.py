@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
@@ -47,6 +48,7 @@ class Server:
             self._agent = choose_agent(settings)
         except (AgentError, DatabaseError) as error:
             raise StartError(error) from error
+        _quieten_gradio()
         self.demo = ChatPage(self._agent, settings)
         self._lock = FileLock(f"{settings.database}.lock")
         self._services: Services | None = None
@@ -149,6 +151,12 @@ class Server:
 async def _open_once(database: Database) -> None:
     async with database:
         pass
+
+
+def _quieten_gradio() -> None:
+    """Keep Gradio from adding up its newest 10,000 events, with pandas, after each one of them: nobody looks at it."""
+    os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", str(sys.maxsize))
+    os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")
 
 
 def _wanted_port() -> int | None:

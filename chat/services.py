@@ -40,7 +40,14 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services, None]:
     """
     async with Database(settings.database) as database:
         store, journal, changes = SQLiteConversationStore(database), Journal(database), Changes()
-        runs = Runs(store, journal, changes, timeout=settings.timeout, max_runs=settings.max_runs)
+        runs = Runs(
+            store,
+            journal,
+            changes,
+            timeout=settings.timeout,
+            max_runs=settings.max_runs,
+            history=settings.history,
+        )
         services = Services(store, Files(database), Library(database), journal, changes, runs)
         await runs.recover()
         try:

@@ -80,6 +80,12 @@ class Settings(BaseSettings):
         default=64, ge=1, description="How many replies are written at the same time; the others wait their turn."
     )
 
+    history: int = Field(
+        default=2000,
+        ge=1,
+        description="How many of a conversation's newest messages the model is given; all of them are kept.",
+    )
+
     @field_validator("examples", mode="before")
     @classmethod
     def _split_examples(cls, value: Any) -> Any:

@@ -15,7 +15,7 @@ and files, and each write is one transaction.
 import asyncio
 import json
 import sqlite3
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -155,44 +155,50 @@ class SQLiteConversationStore(ConversationStore):
         expected_revision: str | None,
     ) -> None:
         rows = await _rows(new_entries)  # Made before the transaction holds the write lock.
-        async with self.database.transaction() as change:
-            if await _stored_revision(change, record.conversation_id) != expected_revision:
+
+        def write(change: Transaction) -> None:
+            if _stored_revision(change, record.conversation_id) != expected_revision:
                 raise ConversationConflict(record.conversation_id)
             try:
-                places = await _places(change, new_entries)
-                await change.execute_many(
+                places = _places(change, new_entries)
+                change.execute_many(
                     "INSERT INTO entry (id, parent_id, kind, message, position, jump) VALUES (?, ?, ?, ?, ?, ?)",
                     [
                         (entry.id, entry.parent_id, entry.kind, row.message, place.position, place.jump)
                         for entry, row, place in zip(new_entries, rows, places, strict=True)
                     ],
                 )
-                await _add_files(change, {entry.id: row.files for entry, row in zip(new_entries, rows, strict=True)})
-                await _replace_record(change, record)
+                _add_files(change, {entry.id: row.files for entry, row in zip(new_entries, rows, strict=True)})
+                _replace_record(change, record)
             except (sqlite3.IntegrityError, LookupError) as error:
                 # The entry that the record or the new entries continue from is gone, or a file of a light message.
                 raise ConversationConflict(record.conversation_id) from error
 
+        await self.database.change(write)
+
     async def delete_record(self, conversation_id: str, *, expected_revision: str) -> None:
         """Delete a conversation's record, and what no other conversation reaches: entries, and files."""
-        async with self.database.transaction() as change:
-            if await _stored_revision(change, conversation_id) != expected_revision:
+
+        def delete(change: Transaction) -> None:
+            if _stored_revision(change, conversation_id) != expected_revision:
                 raise ConversationConflict(conversation_id)
-            [(tips,)] = await change.rows(
+            [(tips,)] = change.rows(
                 """SELECT json_group_array(id) FROM (
                     SELECT head_id AS id FROM conversation WHERE conversation_id = :conversation AND head_id NOT NULL
                     UNION SELECT entry_id FROM branch WHERE conversation_id = :conversation)""",
                 {"conversation": conversation_id},
             )
-            await change.execute("DELETE FROM conversation WHERE conversation_id = ?", (conversation_id,))
-            [(unreached,)] = await change.rows(_UNREACHED, {"tips": tips})
-            [(files,)] = await change.rows(
+            change.execute("DELETE FROM conversation WHERE conversation_id = ?", (conversation_id,))
+            [(unreached,)] = change.rows(_UNREACHED, {"tips": tips})
+            [(files,)] = change.rows(
                 """SELECT json_group_array(DISTINCT file_id) FROM entry_file
                 WHERE entry_id IN (SELECT value FROM json_each(?))""",
                 (unreached,),
             )
-            await change.execute("DELETE FROM entry WHERE id IN (SELECT value FROM json_each(?))", (unreached,))
-            await change.execute(_DELETE_UNUSED_FILES, {"files": files})
+            change.execute("DELETE FROM entry WHERE id IN (SELECT value FROM json_each(?))", (unreached,))
+            change.execute(_DELETE_UNUSED_FILES, {"files": files})
+
+        await self.database.change(delete)
 
     async def read_entry(self, entry_id: str) -> ConversationEntry:
         [entry] = await self.read_history(entry_id, limit=1)
@@ -258,42 +264,40 @@ class _Place:
     jump: str | None
 
 
-async def _places(change: Transaction, entries: Sequence[ConversationEntry]) -> list[_Place]:
+def _places(change: Transaction, entries: Sequence[ConversationEntry]) -> list[_Place]:
     known: dict[str, _Place] = {}
 
-    async def place(entry_id: str) -> _Place:
+    def place(entry_id: str) -> _Place:
         if entry_id not in known:
-            rows = await change.rows("SELECT position, jump FROM entry WHERE id = ?", (entry_id,))
+            rows = change.rows("SELECT position, jump FROM entry WHERE id = ?", (entry_id,))
             if not rows:
                 raise LookupError(f"Entry {entry_id!r} is not in the store.")
             known[entry_id] = _Place(rows[0]["position"], rows[0]["jump"])
         return known[entry_id]
 
     for entry in entries:
-        known[entry.id] = _Place(0, None) if entry.parent_id is None else await _place_after(entry.parent_id, place)
+        known[entry.id] = _Place(0, None) if entry.parent_id is None else _place_after(entry.parent_id, place)
     return [known[entry.id] for entry in entries]
 
 
-async def _place_after(parent_id: str, place: Callable[[str], Awaitable[_Place]]) -> _Place:
+def _place_after(parent_id: str, place: Callable[[str], _Place]) -> _Place:
     """Jump as far as the parent's jump does twice, if both of its jumps are of one length; else to the parent."""
-    parent = await place(parent_id)
+    parent = place(parent_id)
     if parent.jump is not None:
-        near = await place(parent.jump)
-        if near.jump is not None and parent.position - near.position == (
-            near.position - (await place(near.jump)).position
-        ):
+        near = place(parent.jump)
+        if near.jump is not None and parent.position - near.position == (near.position - place(near.jump).position):
             return _Place(parent.position + 1, near.jump)
     return _Place(parent.position + 1, parent_id)
 
 
-async def _stored_revision(change: Transaction, conversation_id: str) -> str | None:
-    rows = await change.rows("SELECT revision FROM conversation WHERE conversation_id = ?", (conversation_id,))
+def _stored_revision(change: Transaction, conversation_id: str) -> str | None:
+    rows = change.rows("SELECT revision FROM conversation WHERE conversation_id = ?", (conversation_id,))
     return rows[0]["revision"] if rows else None
 
 
-async def _replace_record(change: Transaction, record: ConversationRecord) -> None:
+def _replace_record(change: Transaction, record: ConversationRecord) -> None:
     deferred = record.deferred_tool_requests
-    await change.execute(
+    change.execute(
         """INSERT INTO conversation (conversation_id, head_id, scope, usage, deferred_tool_requests, forked_from,
                                      forked_at, revision, updated_at, format_version)
         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -316,8 +320,8 @@ async def _replace_record(change: Transaction, record: ConversationRecord) -> No
             record.format_version,
         ),
     )
-    await change.execute("DELETE FROM branch WHERE conversation_id = ?", (record.conversation_id,))
-    await change.execute_many(
+    change.execute("DELETE FROM branch WHERE conversation_id = ?", (record.conversation_id,))
+    change.execute_many(
         "INSERT INTO branch (conversation_id, position, entry_id) VALUES (?, ?, ?)",
         [(record.conversation_id, position, entry) for position, entry in enumerate(record.branches)],
     )
@@ -371,23 +375,23 @@ def _is_found_again(text: str, light: Light) -> bool:
     return True
 
 
-async def _add_files(change: Transaction, files: Mapping[str, Mapping[str, bytes]]) -> None:
+def _add_files(change: Transaction, files: Mapping[str, Mapping[str, bytes]]) -> None:
     """Store the files of entries: each content once, whoever has it."""
-    await change.execute_many(
+    change.execute_many(
         "INSERT INTO file (id, size, data) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
         [(file_id, len(data), data) for of_entry in files.values() for file_id, data in of_entry.items() if data],
     )
-    await change.execute_many(
+    change.execute_many(
         "INSERT INTO entry_file (entry_id, file_id) VALUES (?, ?)",
         [(entry_id, file_id) for entry_id, of_entry in files.items() for file_id in of_entry],
     )
 
 
 def _entries(rows: Sequence[sqlite3.Row]) -> list[ConversationEntry]:
-    messages = messages_from_json([row["message"] for row in rows])
+    ids, parents, kinds, contents = zip(*rows, strict=True)  # Looked up by name, columns take as long as validation.
     return [
-        ConversationEntry(id=row["id"], parent_id=row["parent_id"], kind=row["kind"], message=message)
-        for row, message in zip(rows, messages, strict=True)
+        ConversationEntry(id=entry_id, parent_id=parent_id, kind=kind, message=message)
+        for entry_id, parent_id, kind, message in zip(ids, parents, kinds, messages_from_json(contents), strict=True)
     ]
 
 

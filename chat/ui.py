@@ -8,8 +8,9 @@ server's announcements and asks for a new watch when what the page shows is no l
 tab, a lost connection or a restart.
 """
 
+import asyncio
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing, suppress
 from html import escape
 from pathlib import Path
@@ -39,6 +40,9 @@ HEAD = "".join(
 )
 """What the page's head holds beside Gradio's own."""
 
+PREPARED = 5000
+"""Messages up to which a conversation that was opened is read ahead for its next reply: 0.1 s for each 1,000."""
+
 LISTED = 100
 """Conversations that the sidebar lists."""
 
@@ -54,6 +58,8 @@ LATEX = [
     {"left": "\\(", "right": "\\)", "display": False},
 ]
 """What is shown as a formula. A single dollar is not: it begins more prices than formulas."""
+
+SKIP = cast("Any", (gr.skip(), gr.skip()))  # pyright: ignore[reportUnknownMemberType]  # Gradio leaves it open
 
 Status = dict[str, Any]
 Frame = tuple[Status, list[GradioMessage]]
@@ -73,6 +79,7 @@ class ChatPage(gr.ChatInterface):
     def __init__(self, agent: ChatAgent, settings: Settings) -> None:
         self._agent = agent
         self._watching: dict[tuple[Owner, str | None], object] = {}
+        self._beside: set[asyncio.Task[None]] = set()
         super().__init__(  # pyright: ignore[reportUnknownMemberType]  # Gradio leaves a list's items open
             self.converse,
             chatbot=_chatbot(agent, settings),
@@ -114,7 +121,9 @@ class ChatPage(gr.ChatInterface):
         # Both are there at any time; the style shows the one that fits the phase.
         self.textbox.stop_btn = True
         page, frame = self.status, [self.status, self.chatbot]  # The status first: the page then knows what comes.
-        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": True}
+        # What they yield is as the components send it: Gradio would copy and check all of it twice for each update.
+        as_it_is: dict[str, Any] = {"show_progress": "hidden", "postprocess": False}
+        quiet: dict[str, Any] = {"api_visibility": "private", "queue": True, **as_it_is}
         # The browser paints what was typed by itself; the server's first frame confirms it or takes it back.
         self.textbox.submit(
             None,
@@ -131,8 +140,8 @@ class ChatPage(gr.ChatInterface):
             js="(text, status) => parley.sending(text, status)",
             trigger_mode="multiple",  # A second message while one is answered is told so, not swallowed.
             api_name="chat",
-            show_progress="hidden",
             concurrency_limit=None,
+            **as_it_is,
         )
         page.clear(None, [self.textbox], [self.textbox], js="(text) => parley.boxed(text)", api_visibility="private")
         self.load(self.watch, [page], frame, js="(status) => parley.opened(status)", **quiet)
@@ -195,10 +204,14 @@ class ChatPage(gr.ChatInterface):
         key, mine = (owner, request.session_hash), object()
         self._watching[key] = mine
         try:
+            view = None
             async for view in watch(services, owner, status.get("conversation"), Span.from_page(status.get("span"))):
                 if self._watching.get(key) is not mine:
+                    yield SKIP  # What an event yields last is painted once more when it ends.
                     return
                 yield _status(view, status), list(view.messages)
+            if view is not None and view.conversation and view.last is None and view.first < PREPARED:
+                self._do_beside(services.runs.prepare(owner, view.conversation))
         except DatabaseError as error:
             yield _status(View(None, notice=str(error)), status), []
         finally:
@@ -255,9 +268,20 @@ class ChatPage(gr.ChatInterface):
         prompt = prompt_from(text)
         conversation = status.get("conversation")
         run = await services.runs.send(owner, _conversation(status) if conversation else None, prompt, self._agent)
-        with suppress(DatabaseUnavailable):  # The prompt is stored; a title can wait for the next one.
-            await services.library.title_from_prompt(owner, run.conversation_id, prompt)
+        if not conversation:
+            self._do_beside(services.library.title_from_prompt(owner, run.conversation_id, prompt))
         return run
+
+    def _do_beside(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something that the page doesn't wait for, and that can be left undone."""
+
+        async def do() -> None:
+            with suppress(DatabaseUnavailable):
+                await work
+
+        task = asyncio.create_task(do())
+        self._beside.add(task)
+        task.add_done_callback(self._beside.discard)
 
 
 async def announcements(request: Request) -> Response:

@@ -11,20 +11,29 @@ from pydantic_ai.conversation_store import ConversationEntry
 from chat.identity import Owner
 from chat.journal import Outcome
 from chat.render import GradioMessage, starts_turn, to_gradio
-from chat.runs import Run
+from chat.runs import Run, Runs
 from chat.services import Services
 
-WINDOW = 40
-"""Messages of a conversation that a page shows at first, and that are added when it is scrolled to their end."""
+WINDOW = 10
+"""Messages of a conversation that a page shows at first: all of them are painted anew at each update of a reply."""
 
-WIDEST = 5 * WINDOW
-"""Messages that a page shows at most. What it shows is painted anew at each update, so this bounds what one costs."""
+TURN = 40
+"""Messages up to which a turn is shown whole, when it began before the window."""
+
+AROUND = 20
+"""Messages shown before and after one that was asked for."""
+
+WIDEST = 200
+"""Messages that a page shows at most, however far it is scrolled."""
 
 LONGEST_ID = 200
 """Characters of a conversation's id."""
 
 PAINT_SECONDS = 0.1
 """The shortest time between two updates of a page: the latest state wins."""
+
+PAINTS_A_SECOND = 250
+"""Updates of all pages together: a third of a core. When more replies are written, each is painted less often."""
 
 KEEPALIVE_SECONDS = 5
 """The longest time between two updates while a reply is being written, so that a page notices a dead connection."""
@@ -58,9 +67,9 @@ class Span:
         return cls(_position(sent.get("first")), _position(sent.get("last")), conversation_id_from(sent.get("around")))
 
     def within(self, end: int) -> tuple[int, int]:
-        """The positions of the first and the last message to show, in a history whose newest message is at `end`."""
+        """The positions of the first and the last message to read, in a history whose newest message is at `end`."""
         last = end if self.last is None else min(self.last, end)
-        first = last - WINDOW + 1 if self.first is None else min(self.first, last)
+        first = last - TURN + 1 if self.first is None else min(self.first, last)
         if self.last is not None:
             return max(0, first), min(last, first + WIDEST - 1)
         return max(0, first, last - WIDEST + 1), last
@@ -107,11 +116,11 @@ async def watch(
         if run is None or stored is None:
             yield stored or View(None, notice=MISSING)
             return
-        async for view in _live(stored, run):
+        async for view in _live(stored, run, services.runs):
             yield view
 
 
-async def _live(stored: View, run: Run) -> AsyncGenerator[View, None]:
+async def _live(stored: View, run: Run, runs: Runs) -> AsyncGenerator[View, None]:
     version = -1
     while not run.done:
         with suppress(TimeoutError):  # Nothing new; the same view says that the connection lives.
@@ -129,8 +138,8 @@ async def _live(stored: View, run: Run) -> AsyncGenerator[View, None]:
             phase=run.state,
             notice=_say(run),
         )
-        if partial:  # The first words are shown at once; what follows is worth gathering.
-            await asyncio.sleep(PAINT_SECONDS)
+        if partial:  # The first words are shown at once, and the last; what is between them is worth gathering.
+            await run.whole_within(max(PAINT_SECONDS, runs.at_work / PAINTS_A_SECOND))
         elif stored.last is not None:  # It is written where the page doesn't look.
             version = run.version
 
@@ -146,9 +155,10 @@ async def _stored(services: Services, owner: Owner, conversation_id: str, span: 
         return View(conversation_id, token=token)
     if span.around is not None:
         middle = await services.store.position(head, span.around)
-        span = NEWEST if middle is None else replace(span, first=middle - WINDOW // 2, last=middle + WINDOW // 2)
+        span = NEWEST if middle is None else replace(span, first=max(0, middle - AROUND), last=middle + AROUND)
     first, last = span.within(end)
-    entries = _from_turn(await services.store.read_part(head, first, last))
+    entries = await services.store.read_part(head, first, last)
+    entries = entries[_beginning(entries, span) :]
     messages = await _shown(services, entries, run, newest=last == end)
     shown = [message["metadata"].get("id", "").partition(":")[0] for message in messages]
     return View(
@@ -180,12 +190,13 @@ async def _shown(
     return messages
 
 
-def _from_turn(entries: list[ConversationEntry]) -> list[ConversationEntry]:
-    """Without the end of a turn that began before, unless that is most of it."""
-    for index, entry in enumerate(entries[: WINDOW // 2]):
-        if starts_turn(entry.message):
-            return entries[index:]
-    return entries
+def _beginning(entries: Sequence[ConversationEntry], span: Span) -> int:
+    """Where in these entries to begin: with a prompt, unless it would leave out too much, or show too much."""
+    prompts = [index for index, entry in enumerate(entries) if starts_turn(entry.message)]
+    if span.first is None:
+        enough = max(0, len(entries) - WINDOW)
+        return next((index for index in prompts if index >= enough), prompts[-1] if prompts else enough)
+    return prompts[0] if prompts and span.first > 0 and prompts[0] <= TURN // 2 else 0
 
 
 def _last_turn(entries: Sequence[ConversationEntry]) -> str | None:

@@ -69,8 +69,8 @@ class TestKeeping:
         self, store: SQLiteConversationStore, choices: Choices, caplog: pytest.LogCaptureFixture
     ) -> None:
         await choices.write(ANN, "c", ALL)
-        async with store.database.transaction() as change:
-            await change.execute("""UPDATE choice SET content = '{"thinking": "sideways"}'""")
+        sideways = """UPDATE choice SET content = '{"thinking": "sideways"}'"""
+        await store.database.change(lambda change: change.execute(sideways))
         assert await choices.read(ANN, "c") == Choice()
         assert "The settings of conversation c can't be read" in caplog.text
 

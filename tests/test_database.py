@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -9,10 +10,21 @@ from pathlib import Path
 import pytest
 
 from chat import database as module
-from chat.database import APPLICATION_ID, MIGRATIONS, SCHEMA_VERSION, Database, DatabaseError, DatabaseUnavailable
+from chat.database import (
+    APPLICATION_ID,
+    MIGRATIONS,
+    SCHEMA_VERSION,
+    Database,
+    DatabaseError,
+    DatabaseUnavailable,
+    Transaction,
+)
 from tests.cancelling import CancelledAt
 
 pytestmark = pytest.mark.anyio
+
+PATIENCE = 20
+"""Seconds that a test waits for what happens at once when it works."""
 
 
 @pytest.fixture
@@ -42,8 +54,8 @@ async def opening(path: Path) -> str:
 
 
 async def add_entry(database: Database, entry_id: str, message: str = "{}") -> None:
-    async with database.transaction() as change:
-        await change.execute("INSERT INTO entry (id, kind, message) VALUES (?, 'message', ?)", (entry_id, message))
+    sql = "INSERT INTO entry (id, kind, message) VALUES (?, 'message', ?)"
+    await database.change(lambda change: change.execute(sql, (entry_id, message)))
 
 
 async def entries(database: Database) -> list[str]:
@@ -260,20 +272,32 @@ async def test_a_database_that_is_not_open_says_so(tmp_path: Path) -> None:
 # Changing
 
 
-async def test_a_transaction_is_seen_only_when_it_is_whole(database: Database) -> None:
-    async with database.transaction() as change:
-        await change.execute("INSERT INTO entry (id, kind, message) VALUES ('a', 'message', '')")
-        assert await entries(database) == []
-        assert [row["id"] for row in await change.rows("SELECT id FROM entry")] == ["a"]
-    assert await entries(database) == ["a"]
+async def test_a_change_is_seen_only_when_it_is_whole(database: Database) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def add_two(change: Transaction) -> list[str]:
+        change.execute("INSERT INTO entry (id, kind, message) VALUES ('a', 'message', '')")
+        begun.set()
+        assert go_on.wait(PATIENCE)
+        change.execute("INSERT INTO entry (id, kind, message) VALUES ('b', 'message', '')")
+        return [row["id"] for row in change.rows("SELECT id FROM entry ORDER BY id")]
+
+    changing = asyncio.create_task(database.change(add_two))
+    assert await asyncio.to_thread(begun.wait, PATIENCE)
+    assert await entries(database) == []
+    go_on.set()
+    assert await changing == ["a", "b"]
+    assert await entries(database) == ["a", "b"]
 
 
-async def test_a_transaction_that_raises_leaves_nothing(database: Database) -> None:
+async def test_a_change_that_raises_leaves_nothing(database: Database) -> None:
     async def insert_and(statement: str) -> None:
-        async with database.transaction() as change:
-            await change.execute("INSERT INTO entry (id, kind, message) VALUES ('a', 'message', '')")
-            await change.execute(statement)
+        def work(change: Transaction) -> None:
+            change.execute("INSERT INTO entry (id, kind, message) VALUES ('a', 'message', '')")
+            change.execute(statement)
             raise ZeroDivisionError
+
+        await database.change(work)
 
     with pytest.raises(ZeroDivisionError):
         await insert_and("SELECT 1")
@@ -283,13 +307,12 @@ async def test_a_transaction_that_raises_leaves_nothing(database: Database) -> N
     assert await entries(database) == ["d"]
 
 
-async def test_transactions_take_turns(database: Database) -> None:
-    async def count_up() -> None:
-        async with database.transaction() as change:
-            [(count,)] = await change.rows("SELECT count(*) FROM entry")
-            await change.execute("INSERT INTO entry (id, kind, message) VALUES (?, 'message', '')", (str(count),))
+async def test_changes_take_turns(database: Database) -> None:
+    def count_up(change: Transaction) -> None:
+        [(count,)] = change.rows("SELECT count(*) FROM entry")
+        change.execute("INSERT INTO entry (id, kind, message) VALUES (?, 'message', '')", (str(count),))
 
-    await asyncio.gather(*(count_up() for _ in range(10)))
+    await asyncio.gather(*(database.change(count_up) for _ in range(10)))
     assert await entries(database) == [*"0123456789"]
 
 
@@ -300,16 +323,14 @@ async def test_reading_never_changes_the_file(database: Database) -> None:
 
 async def test_a_full_disk_is_named_and_what_was_stored_stays(database: Database) -> None:
     await add_entry(database, "a")
-    async with database.transaction() as change:
-        await change.execute("PRAGMA max_page_count = 1")  # SQLite raises it to what there is.
+    await database.change(lambda change: change.rows("PRAGMA max_page_count = 1"))  # It is raised to what there is.
     with pytest.raises(DatabaseUnavailable) as caught:
         await add_entry(database, "b", "x" * 100_000)
     assert str(caught.value) == (
         f"The disk that holds {database.path} is full. Free some space, or set CHAT_DATABASE to another disk."
     )
     assert await entries(database) == ["a"]
-    async with database.transaction() as change:
-        await change.execute("PRAGMA max_page_count = 100000")
+    await database.change(lambda change: change.rows("PRAGMA max_page_count = 100000"))
     await add_entry(database, "b", "x" * 100_000)
     assert await entries(database) == ["a", "b"]
 
@@ -327,27 +348,23 @@ async def test_a_lock_held_too_long_is_named_and_the_next_change_works(
         assert await entries(database) == ["b"]
 
 
-@pytest.mark.parametrize("times", [1, 2, 3])
-async def test_a_transaction_cancelled_at_any_await_does_not_block_the_next(database: Database, times: int) -> None:
-    position, ended = 0, False
-    while not ended:
-        ended = await CancelledAt(add_entry(database, f"cancelled {position}"), position, times)
-        await add_entry(database, f"next {position}")
-        position += 1
-    assert position > 3
-    stored = await entries(database)
-    assert [name for name in stored if name.startswith("next")] == [f"next {number}" for number in range(position)]
-    assert f"cancelled {position - 1}" in stored
+async def test_a_change_whose_asker_is_cancelled_happens_whole_and_does_not_block_the_next(database: Database) -> None:
+    begun, go_on = threading.Event(), threading.Event()
 
+    def add_two(change: Transaction) -> None:
+        change.execute("INSERT INTO entry (id, kind, message) VALUES ('a', 'message', '')")
+        begun.set()
+        assert go_on.wait(PATIENCE)
+        change.execute("INSERT INTO entry (id, kind, message) VALUES ('b', 'message', '')")
 
-async def test_one_that_waits_for_its_turn_can_be_cancelled(database: Database) -> None:
-    async with database.transaction() as change:
-        waiting = asyncio.create_task(add_entry(database, "never"))
-        await change.rows("SELECT 1")
-        waiting.cancel()
-        await asyncio.wait({waiting})
-    await add_entry(database, "a")
-    assert (waiting.cancelled(), await entries(database)) == (True, ["a"])
+    changing = asyncio.create_task(database.change(add_two))
+    assert await asyncio.to_thread(begun.wait, PATIENCE)
+    changing.cancel()
+    await asyncio.wait({changing})
+    assert changing.cancelled()
+    go_on.set()
+    await add_entry(database, "c")
+    assert await entries(database) == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize("position", range(12))
@@ -363,9 +380,17 @@ async def test_opening_cancelled_at_any_await_lets_the_next_one_open_it(tmp_path
 async def test_closing_waits_for_the_change_that_is_under_way(tmp_path: Path) -> None:
     database = Database(tmp_path / "chat.db")
     await database.open()
-    changing = asyncio.create_task(add_entry(database, "a"))
-    await asyncio.sleep(0)
-    await database.close()
-    await changing
+    begun, go_on = threading.Event(), threading.Event()
+
+    def add_one(change: Transaction) -> None:
+        begun.set()
+        assert go_on.wait(PATIENCE)
+        change.execute("INSERT INTO entry (id, kind, message) VALUES ('a', 'message', '')")
+
+    changing = asyncio.create_task(database.change(add_one))
+    assert await asyncio.to_thread(begun.wait, PATIENCE)
+    closing = asyncio.create_task(database.close())
+    go_on.set()
+    await asyncio.gather(changing, closing)
     async with Database(tmp_path / "chat.db") as database:
         assert await entries(database) == ["a"]

@@ -246,8 +246,8 @@ async def test_a_row_is_still_pydantic_ai_s_own_json(store: SQLiteConversationSt
 
 async def test_rows_from_before_that_hold_their_data_are_read_as_they_are(store: SQLiteConversationStore) -> None:
     await keep(store, prompt("replaced"))
-    async with store.database.transaction() as change:
-        await change.execute("UPDATE entry SET message = ?", (as_json([MESSAGES["a prompt"]])[1:-1].decode(),))
+    inline = as_json([MESSAGES["a prompt"]])[1:-1].decode()
+    await store.database.change(lambda change: change.execute("UPDATE entry SET message = ?", (inline,)))
     assert (await loaded(store)).messages == [MESSAGES["a prompt"]]
 
 
@@ -552,8 +552,8 @@ async def test_an_id_with_anything_in_it_has_an_address(services: Services) -> N
 
 async def test_a_file_in_a_row_from_before_is_served_too(services: Services) -> None:
     url = await address(services, image())
-    async with services.store.database.transaction() as change:
-        await change.execute("UPDATE entry SET message = ?", (as_json([prompt(image())])[1:-1].decode(),))
+    inline = as_json([prompt(image())])[1:-1].decode()
+    await services.store.database.change(lambda change: change.execute("UPDATE entry SET message = ?", (inline,)))
     async with browser_of(services) as client:
         assert (await client.get(url, headers={"range": "bytes=1-2"})).content == PICTURE[1:3]
 

@@ -62,8 +62,7 @@ def said(text: str, conversation_id: str = "c") -> Progress:
 
 
 async def break_disk(database: Database, pages: int) -> None:
-    async with database.transaction() as change:
-        await change.execute(f"PRAGMA max_page_count = {pages}")
+    await database.change(lambda change: change.rows(f"PRAGMA max_page_count = {pages}"))
 
 
 # Checkpoints

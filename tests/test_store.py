@@ -540,17 +540,15 @@ async def test_a_history_is_read_in_one_query(sqlite: SQLiteConversationStore, m
 
 async def test_a_window_reads_no_message_before_it(sqlite: SQLiteConversationStore) -> None:
     conversation = await keep(sqlite, turns(*map(str, range(500))))
-    async with sqlite.database.transaction() as change:
-        await change.execute("UPDATE entry SET message = 'not JSON' WHERE id = ?", ((await entry_ids(sqlite))[400],))
+    before = (await entry_ids(sqlite))[400]
+    sql = "UPDATE entry SET message = 'not JSON' WHERE id = ?"
+    await sqlite.database.change(lambda change: change.execute(sql, (before,)))
     assert (await load(sqlite, limit=40)).messages == conversation.messages[-40:]
 
 
 async def test_the_file_is_durable_and_strict(sqlite: SQLiteConversationStore) -> None:
-    async with sqlite.database.transaction() as change:
-        pragmas = {
-            name: (await change.rows(f"PRAGMA {name}"))[0][0]
-            for name in ("journal_mode", "synchronous", "foreign_keys")
-        }
+    names = ("journal_mode", "synchronous", "foreign_keys")
+    pragmas = await sqlite.database.change(lambda change: {name: change.rows(f"PRAGMA {name}")[0][0] for name in names})
     full = 2
     assert pragmas == {"journal_mode": "wal", "synchronous": full, "foreign_keys": 1}
     tables = await sqlite.database.rows("SELECT name, strict FROM pragma_table_list WHERE name NOT LIKE 'sqlite%'")
@@ -575,14 +573,14 @@ async def test_a_save_cancelled_at_any_await_leaves_all_or_nothing(sqlite: SQLit
         conversation = await keep(sqlite, turns(*"ab"))
         conversation.messages += turns(*"cde")
         ended = await CancelledAt(sqlite.save(conversation), len(seen), times)
-        # The next transaction waits for what the cancelled one left on the connection's thread.
+        # What the cancelled one began goes on to its end on the connection's thread, before the next.
         await keep(sqlite, turns("next"), "next")
         await sqlite.delete("next")
         assert counts(path) in ([both] if ended else [nothing, both])
         assert texts((await load(sqlite)).messages) in ([*"ab"], [*"abcde"])
         await sqlite.delete("c")
         seen.append(ended)
-    assert len(seen) > 6
+    assert len(seen) > 1
 
 
 @pytest.mark.parametrize("times", [1, 2])
@@ -599,7 +597,7 @@ async def test_a_delete_cancelled_at_any_await_leaves_all_or_nothing(
         for name in ("c", "next"):
             await sqlite.delete(name)
         seen.append(ended)
-    assert len(seen) > 6
+    assert len(seen) > 1
 
 
 APPEND = """

@@ -12,7 +12,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from chat.models import ChatAgent, ChatModel
 from pydantic_ai import Agent, ModelMessage, ModelMessagesTypeAdapter, ModelRequest, ModelResponse
 from pydantic_ai.conversation import Conversation
 from pydantic_ai.conversation_store import ConversationEntry
@@ -22,6 +21,7 @@ from pydantic_ai.models.function import AgentInfo, FunctionModel
 from chat.database import Transaction
 from chat.identity import Owner
 from chat.library import Library
+from chat.models import ChatAgent, ChatModel
 from chat.services import Services, open_services
 from chat.settings import Settings
 from chat.store import SQLiteConversationStore
