@@ -67,11 +67,6 @@ class ChatAgent:
     deps: DepsHook | None = None
 
     @property
-    def model(self) -> Model | None:
-        """The model of runs for which nothing was chosen; `None` for the agent's own."""
-        return None if self.models[0].own else self.models[0].model
-
-    @property
     def model_name(self) -> str:
         """The name of the default model."""
         return self.models[0].name

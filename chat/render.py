@@ -324,8 +324,8 @@ def _instructions(instructions: str, entry_id: str, showing: Showing) -> Iterato
 def _below(
     turn: str | None, entry_id: str, notes: Mapping[str, str] | None, took: Mapping[str, str] | None
 ) -> Iterator[GradioMessage]:
-    """What stands below a turn that ends with an entry: how it ended, when not well, and what it took."""
-    said = {"note": ("*{}*", notes), "took": ("<small>{}</small>", took)}
+    """What stands below a turn that ends with an entry: what it took, and how it ended, when not well."""
+    said = {"took": ("<small>{}</small>", took), "note": ("*{}*", notes)}
     for name, (form, lines) in said.items():
         if turn is not None and lines is not None and turn in lines:
             message = text("assistant", form.format(lines[turn]))

@@ -29,10 +29,11 @@ from pydantic_ai.agent import AgentRunEvents
 from pydantic_ai.conversation import Conversation
 from pydantic_ai.conversation_store import ConversationConflict, ConversationEntry
 from pydantic_ai.exceptions import AgentRunError, ContentFilterError, OutputTokenLimitExceeded, UserError
-from pydantic_ai.messages import PartDeltaEvent, ToolResultEvent, UserPromptPart
+from pydantic_ai.messages import PartDeltaEvent, ToolResultEvent, UserContent, UserPromptPart
 from pydantic_core import PydanticSerializationError
 
 from chat.changes import Changes
+from chat.choices import Choice, Choices
 from chat.database import DatabaseUnavailable
 from chat.failures import log_failure, sentence_for
 from chat.files import binary_contents
@@ -43,6 +44,7 @@ from chat.partial import FOLDED_EVENTS, Partial
 from chat.recent import RecentConversations
 from chat.render import starts_turn
 from chat.store import SQLiteConversationStore, message_json
+from chat.timing import Stopwatch
 
 logger = logging.getLogger(__name__)
 
@@ -103,6 +105,7 @@ class Run:
         self.trouble: str | None = None
         """Why what it wrote can't be saved at the moment, or `None`."""
         self.partial = Partial()
+        self.stopwatch = Stopwatch()
         self.version = 0
         self._changed = asyncio.Event()
         self._written = asyncio.Event()
@@ -162,6 +165,7 @@ class Runs:
     Args:
         store: Where conversations are kept.
         journal: Where runs are checkpointed.
+        choices: What owners chose for their conversations.
         changes: Who is told that a conversation changed.
         timeout: Seconds that a reply may take.
         max_runs: How many are written at the same time; the others wait in line, first come, first served.
@@ -172,6 +176,7 @@ class Runs:
         self,
         store: SQLiteConversationStore,
         journal: Journal,
+        choices: Choices,
         changes: Changes,
         *,
         timeout: float,
@@ -180,6 +185,7 @@ class Runs:
     ) -> None:
         self._store = store
         self._journal = journal
+        self._choices = choices
         self._changes = changes
         self._recent = RecentConversations()
         self._timeout = timeout
@@ -207,8 +213,22 @@ class Runs:
         """The conversations of an owner in which a run is at work."""
         return {run.conversation_id for run in self._active.values() if run.owner == owner}
 
-    async def send(self, owner: Owner, conversation_id: str | None, prompt: str, agent: ChatAgent) -> Run:
+    async def send(
+        self,
+        owner: Owner,
+        conversation_id: str | None,
+        prompt: str | Sequence[UserContent],
+        agent: ChatAgent,
+        choice: Choice | None = None,
+    ) -> Run:
         """Store a prompt at the end of a conversation, or of a new one, and have the agent answer it.
+
+        Args:
+            owner: Whose conversation it is.
+            conversation_id: The conversation, or `None` for a new one.
+            prompt: What is said.
+            agent: Who answers.
+            choice: What the owner chose for a new conversation.
 
         Raises:
             ConversationBusy: If a reply is being written there; nothing is stored.
@@ -227,6 +247,8 @@ class Runs:
             conversation.messages.append(message)
             [entry] = await self._store.save(conversation, scope=owner)
             run.prompt_id = entry.id
+            if conversation_id is None and choice is not None and choice.changes():
+                await self._choices.write(owner, run.conversation_id, choice)
             return conversation
 
         return await self._start(owner, conversation_id or Conversation().conversation_id, agent, begin)
@@ -379,7 +401,7 @@ class Runs:
         served = asyncio.create_task(self._free.acquire())
         await _first(served, run.stopping)
         self._line.remove(run)
-        run.state, run.place = "writing", 0
+        run.state, run.place, run.stopwatch = "writing", 0, Stopwatch()
         run.touch()
         self._number_line()
         if not served.done():
@@ -422,13 +444,15 @@ class Runs:
         """Run the agent and take in its events. Only takes in: a slow reader would hold up the model."""
         events: AgentRunEvents[Any] | None = None
         try:
+            choice = await self._choices.read(run.owner, run.conversation_id)
+            arguments = await agent.run_arguments(run.owner, run.conversation_id, choice)
             async with agent.agent.run_stream_events(
                 # A conversation's usage would count against the limits of each of its turns: after Pydantic AI's
                 # default of 50 requests nothing would be answered any more.
                 conversation=replace(conversation, usage=RunUsage()),
-                model=agent.model,
                 cancellation_token=run.cancellation,
                 infer_name=False,
+                **arguments,
             ) as events:
                 async for event in events:
                     if isinstance(event, AgentRunResultEvent):
@@ -448,8 +472,10 @@ class Runs:
             finished = events.new_messages()[len(run.partial.completed) :]
             if finished:
                 run.partial.complete(finished)
+                run.stopwatch.complete(finished)
                 run.progress.messages.extend(finished)
                 run.progress.events.clear()
+        run.stopwatch.apply(event)
         if isinstance(event, FOLDED_EVENTS):
             run.partial.apply(event)
             run.progress.events.append(event)
@@ -464,6 +490,7 @@ class Runs:
         """Store the turn, for as long as it takes."""
         waits = iter(SAVE_RETRY_SECONDS)
         wait = 0.0
+        timing = run.stopwatch.timing()
         loaded = list(conversation.messages)
         conversation.messages.extend(ending.messages)
         conversation.usage += ending.usage or RunUsage()
@@ -476,7 +503,7 @@ class Runs:
                     saved = True
                 async with self._checkpointing:
                     run.progress.take()
-                    await self._journal.finish(run.conversation_id, run.prompt_id, outcome)
+                    await self._journal.finish(run.conversation_id, run.prompt_id, outcome, timing)
                 run.trouble = None
                 return
             except DatabaseUnavailable as error:

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from chat.changes import Changes
+from chat.choices import Choices
 from chat.database import Database
 from chat.files import Files
 from chat.journal import Journal
@@ -21,6 +22,7 @@ class Services:
     store: SQLiteConversationStore
     files: Files
     library: Library
+    choices: Choices
     journal: Journal
     changes: Changes
     runs: Runs
@@ -40,15 +42,17 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services, None]:
     """
     async with Database(settings.database) as database:
         store, journal, changes = SQLiteConversationStore(database), Journal(database), Changes()
+        choices = Choices(database)
         runs = Runs(
             store,
             journal,
+            choices,
             changes,
             timeout=settings.timeout,
             max_runs=settings.max_runs,
             history=settings.history,
         )
-        services = Services(store, Files(database), Library(database), journal, changes, runs)
+        services = Services(store, Files(database), Library(database), choices, journal, changes, runs)
         await runs.recover()
         try:
             yield services

@@ -101,7 +101,9 @@ def spent(usage: RunUsage) -> Took:
 
 
 def lines_by_turn(messages: Iterable[tuple[str, ModelMessage]], seconds: Mapping[str, float]) -> dict[str, str]:
-    """The line of each turn that has a reply, by the entry that began it: what `to_gradio` takes.
+    """The line of each turn that a provider's model replied to, by the entry that began it: what `to_gradio` takes.
+
+    What a model that runs in the program says of its tokens is a guess, and nobody pays for it: it has no line.
 
     Args:
         messages: Each with its entry's id, oldest first.
@@ -113,12 +115,12 @@ def lines_by_turn(messages: Iterable[tuple[str, ModelMessage]], seconds: Mapping
         turn = entry_id if starts_turn(message) else turn
         if turn is not None:
             turns.setdefault(turn, []).append(message)
-    lines = {turn: took(parts, seconds.get(turn)).line() for turn, parts in turns.items() if _is_answered(parts)}
+    lines = {turn: took(parts, seconds.get(turn)).line() for turn, parts in turns.items() if _is_measured(parts)}
     return {turn: line for turn, line in lines.items() if line}
 
 
-def _is_answered(messages: Iterable[ModelMessage]) -> bool:
-    return any(isinstance(message, ModelResponse) for message in messages)
+def _is_measured(messages: Iterable[ModelMessage]) -> bool:
+    return any(response.provider_name not in WITHOUT_PROVIDER for response in _responses(messages))
 
 
 def _responses(messages: Iterable[ModelMessage]) -> Iterator[ModelResponse]:

@@ -66,6 +66,11 @@ class Stopwatch:
                 self._thoughts += sum(isinstance(part, ThinkingPart) for part in message.parts)
                 self._thinking = []
 
+    @property
+    def running(self) -> bool:
+        """Whether something that is shown with its time has not ended."""
+        return len(self._begun) > len(self._ended)
+
     def timing(self) -> Timing:
         """The seconds so far; what hasn't ended has taken until now."""
         now = self._clock()

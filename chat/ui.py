@@ -112,7 +112,7 @@ class ChatPage(gr.ChatInterface):
         self.status = gr.HTML(
             # Not yet any of a view's phases: the first one that is painted must be seen as a change.
             value={**_status(View(None)), "phase": "loading"},
-            html_template="<p role='status' aria-live='polite'>${value.notice || ''}</p>",
+            html_template="<p role='status' aria-live='polite'>${value.notice || ''}</p><p>${value.spent || ''}</p>",
             js_on_load="parley.start(props, trigger, watch)",
             apply_default_css=False,
             elem_id="status",
@@ -338,6 +338,7 @@ def _status(view: View, sent: Status | None = None) -> Status:
         "token": view.token,
         "phase": view.phase,
         "notice": escape(view.notice),
+        "spent": escape(view.spent),
         "first": view.first,
         "last": view.last,
         "target": view.target,

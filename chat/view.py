@@ -4,15 +4,21 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal, cast
 
 from pydantic_ai.conversation_store import ConversationEntry
+from pydantic_ai.messages import BinaryContent
 
+from chat.file_route import file_path
+from chat.files import file_of
 from chat.identity import Owner
 from chat.journal import Outcome
-from chat.render import GradioMessage, starts_turn, to_gradio
+from chat.render import starts_turn, to_gradio
 from chat.runs import Run, Runs
 from chat.services import Services
+from chat.shown import FileLink, GradioMessage, Showing
+from chat.summary import lines_by_turn, spent
 
 WINDOW = 10
 """Messages of a conversation that a page shows at first: all of them are painted anew at each update of a reply."""
@@ -34,6 +40,9 @@ PAINT_SECONDS = 0.1
 
 PAINTS_A_SECOND = 250
 """Updates of all pages together: a third of a core. When more replies are written, each is painted less often."""
+
+TICK_SECONDS = 1
+"""How often the time that a tool has taken so far is shown."""
 
 KEEPALIVE_SECONDS = 5
 """The longest time between two updates while a reply is being written, so that a page notices a dead connection."""
@@ -85,12 +94,14 @@ class View:
 
     `first` and `last` are the positions of the part that is shown; `last` is `None` when it is the newest part.
     `counts` says how many of `messages` belong to each message of the conversation from `first` on, and at last to the
-    reply that is being written. `target` is where in `messages` the entry is that was asked for.
+    reply that is being written. `spent` is what the conversation has taken in all. `target` is where in `messages` the
+    entry is that was asked for.
     """
 
     conversation: str | None
     messages: Sequence[GradioMessage] = ()
     token: str | None = None
+    spent: str = ""
     phase: Phase = "idle"
     notice: str = ""
     first: int = 0
@@ -125,20 +136,20 @@ async def _live(stored: View, run: Run, runs: Runs) -> AsyncGenerator[View, None
     while not run.done:
         with suppress(TimeoutError):  # Nothing new; the same view says that the connection lives.
             # Not `wait_for`: in Python 3.11 it can swallow the cancellation of a watcher that is gone.
-            async with asyncio.timeout(KEEPALIVE_SECONDS):
+            async with asyncio.timeout(TICK_SECONDS if run.stopwatch.running else KEEPALIVE_SECONDS):
                 version = await run.after(version)
         if run.done:
             return
-        partial = _partial(run) if stored.last is None else []
+        written = _partial(run) if stored.last is None else []
         yield replace(
             stored,
-            messages=[*stored.messages, *partial],
-            counts=[*stored.counts, len(partial)],
+            messages=[*stored.messages, *written],
+            counts=[*stored.counts, len(written)],
             token=run.token,
             phase=run.state,
             notice=_say(run),
         )
-        if partial:  # The first words are shown at once, and the last; what is between them is worth gathering.
+        if written:  # The first words are shown at once, and the last; what is between them is worth gathering.
             await run.whole_within(max(PAINT_SECONDS, runs.at_work / PAINTS_A_SECOND))
         elif stored.last is not None:  # It is written where the page doesn't look.
             version = run.version
@@ -159,12 +170,13 @@ async def _stored(services: Services, owner: Owner, conversation_id: str, span: 
     first, last = span.within(end)
     entries = await services.store.read_part(head, first, last)
     entries = entries[_beginning(entries, span) :]
-    messages = await _shown(services, entries, run, newest=last == end)
+    messages = await _shown(services, conversation_id, entries, run, newest=last == end)
     shown = [message["metadata"].get("id", "").partition(":")[0] for message in messages]
     return View(
         conversation_id,
         messages,
         token,
+        spent(record.usage).line(),
         first=last - len(entries) + 1,
         last=None if last == end else last,
         counts=[shown.count(entry.id) for entry in entries],
@@ -173,7 +185,7 @@ async def _stored(services: Services, owner: Owner, conversation_id: str, span: 
 
 
 async def _shown(
-    services: Services, entries: Sequence[ConversationEntry], run: Run | None, *, newest: bool
+    services: Services, conversation_id: str, entries: Sequence[ConversationEntry], run: Run | None, *, newest: bool
 ) -> list[GradioMessage]:
     outcomes = await services.journal.outcomes([entry.id for entry in entries])
     at_rest = newest and run is None
@@ -182,7 +194,11 @@ async def _shown(
     notes = {entry_id: outcome.sentence for entry_id, outcome in outcomes.items()}
     if run is not None:
         notes.pop(run.prompt_id, None)
-    messages = to_gradio([(entry.id, entry.message) for entry in entries], notes=notes)
+    said = [(entry.id, entry.message) for entry in entries]
+    timings = await services.journal.timings([entry.id for entry in entries])
+    seconds = {entry_id: timing.seconds for entry_id, timing in timings.items()}
+    showing = Showing({entry_id: timing.parts for entry_id, timing in timings.items()}, partial(_link, conversation_id))
+    messages = to_gradio(said, notes=notes, took=lines_by_turn(said, seconds), showing=showing)
     if at_rest and _last_turn(entries) in outcomes:
         messages[-1]["options"] = [{"value": "retry", "label": "Retry"}]
         if not starts_turn(entries[-1].message):
@@ -205,7 +221,14 @@ def _last_turn(entries: Sequence[ConversationEntry]) -> str | None:
 
 def _partial(run: Run) -> list[GradioMessage]:
     messages = enumerate(run.partial.messages())
-    return to_gradio([(f"{run.id}.{index}", message) for index, message in messages], live=True)
+    showing = Showing({run.prompt_id: run.stopwatch.timing().parts}, partial(_link, run.conversation_id))
+    said = [(f"{run.id}.{index}", message) for index, message in messages]
+    return to_gradio(said, live=True, turn=run.prompt_id, showing=showing)
+
+
+def _link(conversation_id: str, entry_id: str, content: BinaryContent) -> FileLink | None:
+    file = file_of(content)
+    return file and FileLink(file_path(conversation_id, entry_id, file), file.name, file.size)
 
 
 def _say(run: Run) -> str:

@@ -1009,7 +1009,7 @@ def test_a_note_stands_below_the_turn_that_it_is_about() -> None:
 def test_what_a_turn_took_stands_at_its_end() -> None:
     conversation = [("p1", request(UserPromptPart("one"))), ("r1", response(TextPart("half")))]
     messages = to_gradio(conversation, notes={"p1": "Stopped."}, took={"p1": "gpt-5 · 2 s", "p2": "never"})
-    assert [text_of(message) for message in messages][2:] == ["*Stopped.*", "<small>gpt-5 · 2 s</small>"]
+    assert [text_of(message) for message in messages][2:] == ["<small>gpt-5 · 2 s</small>", "*Stopped.*"]
     rest = to_gradio(conversation[1:], took={"p1": "gpt-5 · 2 s"}, turn="p1")
     assert [text_of(message) for message in rest] == ["half", "<small>gpt-5 · 2 s</small>"]
 

@@ -42,6 +42,7 @@ def test_every_setting_can_be_given_as_a_variable_and_as_a_flag(directory: Path)
         "examples": "One?| Two, or three? |",
         "timeout": "12.5",
         "max_runs": "3",
+        "history": "50",
     }
     expected = {
         **values,
@@ -50,6 +51,7 @@ def test_every_setting_can_be_given_as_a_variable_and_as_a_flag(directory: Path)
         "examples": ("One?", "Two, or three?"),
         "timeout": 12.5,
         "max_runs": 3,
+        "history": 50,
     }
     assert values.keys() == Settings.model_fields.keys()
     flags = [word for name, value in values.items() for word in (f"--{name.replace('_', '-')}", value)]

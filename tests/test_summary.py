@@ -119,22 +119,25 @@ def test_numbers_are_said_in_a_few_characters(total: Took, said: str) -> None:
     assert total.line() == said
 
 
-def test_each_turn_with_a_reply_has_its_line_below_it() -> None:
+def test_each_turn_that_a_providers_model_replied_to_has_its_line_below_it() -> None:
+    at_home = {"provider_name": "openai", "provider_url": "http://127.0.0.1:1234/v1"}
     conversation: list[tuple[str, ModelMessage]] = [
-        ("r0", response(model_name="before")),
+        ("r0", response(model_name="before", **at_home)),
         ("p1", ModelRequest([UserPromptPart("one")])),
-        ("r1", response(model_name="one")),
+        ("r1", response(model_name="one", **at_home)),
         ("p2", ModelRequest([UserPromptPart("two")])),
-        ("r2", response(model_name="two")),
-        ("r3", response(model_name="three")),
+        ("r2", response(model_name="two", **at_home)),
+        ("r3", response(model_name="three", **at_home)),
         ("p3", ModelRequest([UserPromptPart("three")])),
+        ("p4", ModelRequest([UserPromptPart("four")])),
+        ("r4", response(model_name="scripted", provider_name="function")),
     ]
     lines = lines_by_turn(conversation, {"p1": 2, "p3": 5})
     assert lines == {"p1": "one · 1k in, 1k out · 2 s", "p2": "two, three · 2k in, 2k out"}
     texts = [message["content"][0]["text"] for message in to_gradio(conversation, took=lines)]
     assert texts == [
         *("yes", "one", "yes", f"<small>{lines['p1']}</small>"),
-        *("two", "yes", "yes", f"<small>{lines['p2']}</small>", "three"),
+        *("two", "yes", "yes", f"<small>{lines['p2']}</small>", "three", "four", "yes"),
     ]
 
 

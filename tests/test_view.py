@@ -12,9 +12,9 @@ from pydantic_ai.conversation import Conversation
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 
 from chat import runs as runs_module
-from chat.agent import ChatAgent
 from chat.database import Database, Transaction
 from chat.identity import Owner
+from chat.models import ChatAgent, ChatModel
 from chat.services import Services, open_services
 from chat.settings import Settings
 from chat.view import AROUND, TURN, WIDEST, WINDOW, Span, View, watch
@@ -39,7 +39,7 @@ def agent() -> ChatAgent:
     async def say(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[str]:
         yield "An answer."
 
-    return ChatAgent(Agent(FunctionModel(stream_function=say), name="short"), None, "short")
+    return ChatAgent(Agent(FunctionModel(stream_function=say), name="short"), (ChatModel("short", own=True),))
 
 
 class Work:
