@@ -49,6 +49,9 @@ LONGEST_PROMPT = 4_000_000
 SHOWN_PROMPT = 20_000
 """Characters of a prompt that the page shows. The browser parses all it shows anew at each update of a reply."""
 
+SHOWN_REPLY = 200_000
+"""Characters of a reply that the page shows: a hundred pages. A browser stands still over more."""
+
 MESSAGES_ALONE = Showing()
 """What is shown of messages of which nothing else is known."""
 
@@ -215,7 +218,10 @@ def _user_prompt(part: UserPromptPart, place: Place) -> Iterable[GradioMessage]:
 
 
 def _reply_text(part: TextPart, place: Place) -> Iterable[GradioMessage]:
-    if part.content:
+    if len(part.content) > SHOWN_REPLY:
+        rest = f"… and {len(part.content) - SHOWN_REPLY:,} more characters, which are stored and not shown."
+        yield text("assistant", f"{part.content[:SHOWN_REPLY]}\n\n*{rest}*")
+    elif part.content:
         yield text("assistant", _cited(part.content, part.citations) if part.citations else part.content)
 
 

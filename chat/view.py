@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, cast
 
-from pydantic_ai.conversation_store import ConversationEntry
+from pydantic_ai.conversation_store import ConversationEntry, ConversationRecord
 from pydantic_ai.messages import BinaryContent
 
 from chat.file_route import file_path
@@ -176,12 +176,18 @@ async def _stored(services: Services, owner: Owner, conversation_id: str, span: 
         conversation_id,
         messages,
         token,
-        spent(record.usage).line(),
+        _spent(record),
         first=last - len(entries) + 1,
         last=None if last == end else last,
         counts=[shown.count(entry.id) for entry in entries],
         target=shown.index(span.around) if span.around in shown else None,
     )
+
+
+def _spent(record: ConversationRecord) -> str:
+    """What a conversation took in all, where somebody may have to pay for it."""
+    total = spent(record.usage)
+    return total.line() if total.cost is not None or total.unpriced else ""
 
 
 async def _shown(

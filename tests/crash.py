@@ -222,7 +222,7 @@ async def _check_pages(harness: Harness, visitor: Visitor, tales: Sequence[Tale]
             assert shown(messages)[-1] == "Told before." or tale.seen == 0
         messages, status = await visitor.last("chat", QUESTION, status)
         assert shown(messages)[-2:] == [QUESTION, "Yes."]
-        assert not messages[-1]["options"]
+        assert "options" not in messages[-1]
 
 
 def _check_notes(harness: Harness) -> None:

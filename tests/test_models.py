@@ -165,13 +165,13 @@ def test_an_unknown_model_is_refused_with_its_name(name: str) -> None:
 
 def test_an_agent_of_ones_own_keeps_its_model_when_none_is_set(write: Write, weights: list[str]) -> None:
     chosen = choose_agent(settings(agent=f"{write(AGENT)}:agent"))
-    assert (chosen.agent.name, chosen.model, chosen.model_name, chosen.notice) == ("mine", None, "my-model", "")
+    assert (chosen.agent.name, chosen.models[0].own, chosen.model_name, chosen.notice) == ("mine", True, "my-model", "")
     assert weights == []
 
 
 def test_a_model_that_is_set_replaces_the_one_of_the_agent(write: Write, weights: list[str]) -> None:
     chosen = choose_agent(settings(agent=f"{write(AGENT)}:agent", model="test"))
-    assert (chosen.agent.name, type(chosen.model), chosen.model_name) == ("mine", TestModel, "test")
+    assert (chosen.agent.name, type(chosen.models[0].model), chosen.model_name) == ("mine", TestModel, "test")
     assert weights == []
 
 
@@ -194,8 +194,9 @@ def test_the_embedded_model_answers_by_default_and_when_it_is_named(
     chosen = choose_agent(settings(model=model))
     assert weights == [reference]
     assert (chosen.model_name, chosen.notice) == ("small", "It is small.")
-    assert chosen.model is not None
-    assert chosen.model.model_name == "small"
+    [model] = chosen.models
+    assert model.model is not None
+    assert model.model.model_name == "small"
 
 
 def test_an_agent_without_a_model_gets_the_embedded_one(write: Write, weights: list[str]) -> None:

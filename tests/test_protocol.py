@@ -28,9 +28,9 @@ def test_fifty_conversations_at_once_are_complete_and_stored_as_the_model_sent_t
             for prompt, (messages, status) in zip(prompts, painted, strict=True):
                 whole = [prompt, words(int(prompt.split()[1]))]
                 assert status["phase"] == "idle"
-                assert shown(messages) == whole
+                assert shown(messages)[:-1] == whole  # The last line says what it took.
                 stored, _ = await visitor.last("watch", conversation_of(status))
-                assert shown(stored) == whole
+                assert shown(stored)[:-1] == whole
 
     with running_provider() as provider:
         chat = start_chat("--model", "openai-chat:test", OPENAI_BASE_URL=provider.url, OPENAI_API_KEY=KEY)

@@ -52,6 +52,7 @@ from chat.render import (
     LONGEST_PROMPT,
     RULES,
     SHOWN_PROMPT,
+    SHOWN_REPLY,
     PromptRefused,
     from_gradio,
     prompt_from,
@@ -1024,6 +1025,11 @@ def test_a_turn_starts_where_a_person_says_something() -> None:
 def test_the_text_of_a_prompt_leaves_out_attachments() -> None:
     prompt = request(UserPromptPart(["one", ImageUrl("https://example.com/a.png"), "two"]), UserPromptPart("three"))
     assert prompt_text(prompt) == "one\n\ntwo\n\nthree"
+
+
+def test_an_endless_reply_is_shortened_in_the_view_and_says_by_how_much() -> None:
+    [message] = shown(response(TextPart("x" * (SHOWN_REPLY + 1234))))
+    assert text_of(message) == "x" * SHOWN_REPLY + "\n\n*… and 1,234 more characters, which are stored and not shown.*"
 
 
 def test_a_long_prompt_is_shortened_in_the_view_and_says_by_how_much() -> None:

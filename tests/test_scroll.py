@@ -62,8 +62,12 @@ def scroll_up(page: Page) -> None:
     page.evaluate(
         """() => new Promise((done) => {
             const box = document.querySelector("#conversation .bubble-wrap");
+            const twoFrames = (then) => requestAnimationFrame(() => requestAnimationFrame(then));
             box.scrollTop -= 100;
-            requestAnimationFrame(() => requestAnimationFrame(() => done((box.scrollTop = 0))));
+            twoFrames(() => {
+                box.scrollTop = 0;
+                twoFrames(done);
+            });
         })"""
     )
 
