@@ -11,6 +11,7 @@ const parley = (() => {
   let listing = 0; // The timer of the list's next refresh.
   let span = null; // The part of the conversation that is asked for; none is the newest.
   let asked = null; // The same, until it is shown.
+  let chosenFor = null; // The conversation whose choices the form shows.
 
   // What is typed outlives a reload, which Gradio makes by itself after a lost connection.
   const draft = {
@@ -120,6 +121,12 @@ const parley = (() => {
     painted = Date.now();
     if (!document.body.dataset.phase) requestAnimationFrame(restoreDraft);
     settle(value);
+    // A message has taken what was chosen before it; another conversation has its own.
+    if (value.conversation !== chosenFor) {
+      chosenFor = value.conversation;
+      parleyChoices.forget();
+      trigger("select");
+    }
     document.body.dataset.phase = pending ? "sending" : value.phase;
     asked = null;
     if (span) span = scroll.following ? null : { first: value.first, last: value.last };
@@ -209,7 +216,7 @@ const parley = (() => {
       if (first) pending.sending = true;
       return [
         first ? pending.text : text,
-        { ...value, conversation: inAddress(), span, sent: first ? pending.sent : null, early: pending && !first },
+        { ...value, conversation: inAddress(), span, sent: first ? pending.sent : null, early: pending && !first, choice: parleyChoices.chosen },
       ];
     },
     boxed(text) {

@@ -21,6 +21,8 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from chat.choice_form import choice_form
+from chat.choices import Choice
 from chat.database import DatabaseError, DatabaseUnavailable
 from chat.file_route import FILE_ROUTE, serve_file
 from chat.identity import Owner, owner_of
@@ -33,10 +35,11 @@ from chat.settings import Settings
 from chat.view import KEEPALIVE_SECONDS, Span, View, conversation_id_from, watch
 
 _HERE = Path(__file__).parent
+_PARTS = (("style", "page.css"), ("script", "scroll.js"), ("script", "choices.js"), ("script", "page.js"))
 HEAD = "".join(
     f"<{tag}>{(_HERE / name).read_text(encoding='utf-8')}</{tag}>"
     # Not as Gradio's `css`, which puts its container before every selector, also before `body`.
-    for tag, name in (("style", "page.css"), ("script", "scroll.js"), ("script", "page.js"))
+    for tag, name in _PARTS
 )
 """What the page's head holds beside Gradio's own."""
 
@@ -118,6 +121,13 @@ class ChatPage(gr.ChatInterface):
             elem_id="status",
         )
         newest = gr.Button("Newest messages", size="sm", elem_id="newest")
+        self.choice = gr.HTML(
+            value={"form": choice_form(self._agent, Choice())},
+            html_template="${value.form}",
+            js_on_load="parleyChoices.start(element, props, trigger)",
+            apply_default_css=False,
+            elem_id="choice",
+        )
         # Both are there at any time; the style shows the one that fits the phase.
         self.textbox.stop_btn = True
         page, frame = self.status, [self.status, self.chatbot]  # The status first: the page then knows what comes.
@@ -145,6 +155,9 @@ class ChatPage(gr.ChatInterface):
         )
         page.clear(None, [self.textbox], [self.textbox], js="(text) => parley.boxed(text)", api_visibility="private")
         self.load(self.watch, [page], frame, js="(status) => parley.opened(status)", **quiet)
+        briefly: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
+        self.choice.input(self.choose, [self.choice, page], [self.choice], trigger_mode="always_last", **briefly)
+        page.select(self.choice_of, [page], [self.choice], trigger_mode="always_last", **briefly)
         newest.click(None, None, None, js="() => parley.newest()", api_visibility="private")
         page.apply(self.watch, [page], frame, trigger_mode="multiple", **quiet)
         self.chatbot.example_select(self.example, [page], frame, **quiet)
@@ -254,6 +267,28 @@ class ChatPage(gr.ChatInterface):
         if run is not None:
             run.stop()
 
+    async def choose(self, value: object, status: Status, request: gr.Request) -> dict[str, str]:
+        """Store what was chosen for the conversation of `status`, if there is one yet; the form for it."""
+        sent, status = _status_from(value), _status_from(status)
+        try:
+            services, owner = _services(request), _owner(request)
+            choice = self._agent.choice(sent.get("chosen"))
+            if status.get("conversation"):
+                await services.choices.write(owner, _conversation(status), choice)
+        except (ValueError, *_EXPECTED) as error:
+            gr.Warning(str(error), title="Not changed")
+            return await self.choice_of(status, request)
+        return {"form": choice_form(self._agent, choice)}
+
+    async def choice_of(self, status: Status, request: gr.Request) -> dict[str, str]:
+        """The form of what is chosen for the conversation of `status`."""
+        conversation, owner = _status_from(status).get("conversation"), owner_of(cast("Request", request.request))
+        choice = Choice()
+        if conversation and owner:
+            with suppress(DatabaseError, ConversationMissing):
+                choice = await _services(request).choices.read(owner, _conversation(status))
+        return {"form": choice_form(self._agent, choice)}
+
     async def conversations(self, request: gr.Request) -> str:
         """The sidebar's list: the owner's newest conversations, as HTML."""
         owner = owner_of(cast("Request", request.request))
@@ -267,10 +302,20 @@ class ChatPage(gr.ChatInterface):
             raise Refused(EARLY)
         prompt = prompt_from(text)
         conversation = status.get("conversation")
-        run = await services.runs.send(owner, _conversation(status) if conversation else None, prompt, self._agent)
+        choice = self._first_choice(status)
+        run = await services.runs.send(
+            owner, _conversation(status) if conversation else None, prompt, self._agent, choice
+        )
         if not conversation:
             self._do_beside(services.library.title_from_prompt(owner, run.conversation_id, prompt))
         return run
+
+    def _first_choice(self, status: Status) -> Choice:
+        """What a page that shows no conversation yet has chosen for the one that its message begins."""
+        try:
+            return self._agent.choice(status.get("choice") or {})
+        except ValueError as error:
+            raise Refused(str(error)) from error
 
     def _do_beside(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something that the page doesn't wait for, and that can be left undone."""

@@ -1,0 +1,100 @@
+"""The form of what a person chooses for a conversation: what it offers, and that it is kept with the conversation."""
+
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import BrowserContext, expect
+from pydantic_ai import Agent
+from pydantic_ai.models.test import TestModel
+
+from chat.choice_form import choice_form
+from chat.choices import Choice
+from chat.models import ChatAgent, ChatModel
+from tests.browser import Chat, ask, open_page
+
+
+@pytest.fixture
+def agent() -> ChatAgent:
+    agent = Agent(name="own")
+
+    @agent.tool_plain(name="<b>add</b>")
+    def add(a: int, b: int) -> int:  # pyright: ignore[reportUnusedFunction]  # The agent calls it.
+        """Add "two" <numbers>."""
+        return a + b
+
+    return ChatAgent(agent, (ChatModel("one", TestModel()), ChatModel("<two>", TestModel())))
+
+
+def test_the_summary_names_the_model_and_counts_what_else_differs(agent: ChatAgent) -> None:
+    assert "<summary>one</summary>" in choice_form(agent, Choice())
+    changed = choice_form(agent, Choice(model="<two>", instructions="Be brief.", temperature=0.5))
+    assert "<summary>&lt;two&gt; <b>2 changed</b></summary>" in changed
+
+
+def test_it_holds_what_was_chosen(agent: ChatAgent) -> None:
+    form = choice_form(agent, Choice(instructions="Be brief.", temperature=0.5, tools_off=("<b>add</b>",)))
+    assert ">Be brief.</textarea>" in form
+    assert 'value="0.5"' in form
+    assert 'name="tool" value="&lt;b&gt;add&lt;/b&gt;">' in form
+    assert 'name="tool" value="&lt;b&gt;add&lt;/b&gt;" checked>' in choice_form(agent, Choice())
+
+
+def test_nothing_that_people_or_tools_wrote_becomes_markup(agent: ChatAgent) -> None:
+    form = choice_form(agent, Choice(instructions="</textarea><img src=x onerror=alert(1)>"))
+    assert "<img" not in form
+    assert "<b>add" not in form
+    assert 'title="Add &quot;two&quot; &lt;numbers&gt;."' in form
+
+
+def test_what_the_model_can_not_do_is_not_offered() -> None:
+    plain = ChatAgent(Agent(), (ChatModel("test", TestModel()),))
+    form = choice_form(plain, Choice())
+    assert 'name="thinking"' not in form
+    assert 'name="tool"' not in form
+
+
+@pytest.fixture
+def several(start_chat: Callable[..., Chat]) -> Chat:
+    """A chat in which people choose between the scripted model and Pydantic AI's own for tests."""
+    return start_chat("--agent", "tests.scripted:agent", "--models", "test,openai:gpt-5", OPENAI_API_KEY="unused")
+
+
+def test_what_is_chosen_is_kept_with_the_conversation_and_is_its_own(visitor: BrowserContext, several: Chat) -> None:
+    page = open_page(visitor, several.url)
+    page.locator("#choice summary").click()
+    page.locator("#choice input[value=wait]").uncheck()
+    expect(page.locator("#choice summary")).to_have_text("test 1 changed")
+    expect(page.locator("#choice details")).to_have_attribute("open", "")
+    page.locator("#choice input[value=block]").uncheck()
+    page.locator("#choice textarea").fill("Be brief.")
+    page.locator("#choice textarea").press("Tab")
+    expect(page.locator("#choice summary")).to_have_text("test 2 changed")
+    page.keyboard.press("Escape")
+    ask(page, "hello")
+    # Pydantic AI's model for tests calls all tools that there are.
+    expect(page.locator(".bot.message")).to_contain_text("Tool: add")
+    expect(page.locator(".bot.message")).not_to_contain_text("Tool: wait")
+    page.reload()
+    expect(page.locator("#choice summary")).to_have_text("test 2 changed")
+    page.locator("#new-chat").click()
+    expect(page.locator("#choice summary")).to_have_text("test")
+    page.go_back()
+    expect(page.locator("#choice summary")).to_have_text("test 2 changed")
+
+
+def test_a_choice_changes_the_next_reply_of_a_conversation_that_is_there(
+    visitor: BrowserContext, several: Chat
+) -> None:
+    page = open_page(visitor, several.url)
+    page.locator("#choice summary").click()
+    for tool in ("wait", "block", "add"):
+        with page.expect_response("**/run/predict*"):
+            page.locator(f"#choice input[value={tool}]").uncheck()
+        expect(page.locator(f"#choice input[value={tool}]")).not_to_be_checked()
+    ask(page, "hello")
+    expect(page.locator(".bot.message")).to_contain_text("success (no tool calls)")
+    with page.expect_response("**/run/predict*"):
+        page.locator("#choice input[value=add]").check()
+    expect(page.locator("#choice input[value=add]")).to_be_checked()
+    ask(page, "again")
+    expect(page.locator(".bot.message").last).to_contain_text("Tool: add")
