@@ -7,10 +7,11 @@ from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict, cast
+from typing import Any, NotRequired, TypedDict, cast
 
 import platformdirs
 from pydantic_ai.agent import AbstractAgent
+from pydantic_ai.capabilities import AbstractCapability, ReinjectSystemPrompt
 from pydantic_ai.exceptions import UserError
 from pydantic_ai.models import Model, infer_model
 from pydantic_ai.settings import ModelSettings
@@ -33,14 +34,14 @@ class AgentError(Exception):
     """An agent or a model that can't be used. The message says why and what to do."""
 
 
-class RunArguments(TypedDict, total=False):
+class RunArguments(TypedDict):
     """What `agent.run_stream_events` is called with. What is missing is left to the agent."""
 
-    model: Model
-    deps: Any
     model_settings: ModelSettings
-    instructions: str
-    capabilities: list[SwitchedOff]
+    capabilities: list[AbstractCapability[Any]]
+    model: NotRequired[Model]
+    deps: NotRequired[Any]
+    instructions: NotRequired[str]
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,10 @@ class ChatAgent:
     async def run_arguments(self, owner: str, conversation_id: str, choice: Choice = Choice()) -> RunArguments:  # noqa: B008  # It is frozen.
         """How to call the agent for one reply. Raises whatever the hook for dependencies raises."""
         chosen = self.chosen(choice.model)
-        arguments = RunArguments(model_settings=_model_settings(chosen.model, choice))
+        # A run continues a conversation from the first message on, of which it is given the end.
+        arguments = RunArguments(
+            model_settings=_model_settings(chosen.model, choice), capabilities=[ReinjectSystemPrompt()]
+        )
         if chosen.model is not None and not chosen.own:
             arguments["model"] = chosen.model
         if self.deps is not None:
@@ -113,7 +117,7 @@ class ChatAgent:
         if choice.instructions:
             arguments["instructions"] = choice.instructions
         if choice.tools_off:
-            arguments["capabilities"] = [SwitchedOff(frozenset(choice.tools_off))]
+            arguments["capabilities"].append(SwitchedOff(frozenset(choice.tools_off)))
         return arguments
 
 

@@ -81,7 +81,7 @@ class Settings(BaseSettings):
     )
 
     history: int = Field(
-        default=2000,
+        default=200,
         ge=1,
         description="How many of a conversation's newest messages the model is given; all of them are kept.",
     )

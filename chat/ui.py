@@ -43,9 +43,6 @@ HEAD = "".join(
 )
 """What the page's head holds beside Gradio's own."""
 
-PREPARED = 5000
-"""Messages up to which a conversation that was opened is read ahead for its next reply: 0.1 s for each 1,000."""
-
 LISTED = 100
 """Conversations that the sidebar lists."""
 
@@ -223,7 +220,7 @@ class ChatPage(gr.ChatInterface):
                     yield SKIP  # What an event yields last is painted once more when it ends.
                     return
                 yield _status(view, status), list(view.messages)
-            if view is not None and view.conversation and view.last is None and view.first < PREPARED:
+            if view is not None and view.conversation and view.last is None:
                 self._do_beside(services.runs.prepare(owner, view.conversation))
         except DatabaseError as error:
             yield _status(View(None, notice=str(error)), status), []

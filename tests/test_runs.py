@@ -18,6 +18,7 @@ from pydantic_ai.conversation import Conversation
 from pydantic_ai.messages import (
     ModelRequest,
     ModelResponse,
+    SystemPromptPart,
     TextPart,
     ThinkingPart,
     ToolCallPart,
@@ -322,6 +323,32 @@ async def test_a_watcher_that_never_looks_again_slows_nothing(services: Services
         rest = [view async for view in views]
     assert [view.phase for view in rest] == ["idle"]
     assert rest[-1].messages[-1]["content"][0]["text"].endswith("999 ")
+
+
+async def test_a_model_is_given_the_newest_messages_and_all_are_kept(path: Path, pen: Pen) -> None:
+    async with open_services(Settings(database=path, history=4)) as services:
+        run = None
+        for number in range(8):
+            pen.end(f"answer {number}")
+            run = await answer(services, pen.chat_agent, f"prompt {number}", run and run.conversation_id)
+        given = [texts(await pen.asked.get()) for _ in range(8)]
+        assert run is not None
+        assert given[0] == ["prompt 0"]
+        # Once twice as much has come together as it is given, only that much is read again.
+        assert all(4 <= len(messages) <= 10 for messages in given[2:])
+        assert [messages[-1] for messages in given] == [f"prompt {number}" for number in range(8)]
+        assert len(await stored(services, run.conversation_id)) == 16
+
+
+async def test_a_system_prompt_is_given_with_each_reply(services: Services, pen: Pen) -> None:
+    agent = Agent(pen.agent.model, system_prompt="Be kind.")
+    run = None
+    for _ in range(2):
+        pen.end("Hello.")
+        run = await answer(services, ChatAgent(agent, (ChatModel("pen"),)), "hello", run and run.conversation_id)
+        first, *_ = (await pen.asked.get())[0].parts
+        assert isinstance(first, SystemPromptPart)
+        assert first.content == "Be kind."
 
 
 async def test_whoever_stops_watching_changes_nothing_for_the_run(services: Services, pen: Pen) -> None:
