@@ -306,7 +306,7 @@ class Runs:
             task.cancel()
 
     async def prepare(self, owner: Owner, conversation_id: str) -> None:
-        """Read a conversation that is likely to be continued: its next reply then begins as soon as that of a new one."""
+        """Read a conversation that is likely to be continued, so that its next reply begins as soon as a new one's."""
         kept = self._recent.take(owner, conversation_id)
         if kept is None:
             conversation = await self._store.load(conversation_id, limit=self._history, scope=owner)
