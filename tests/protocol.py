@@ -19,6 +19,8 @@ class Visitor:
     def __init__(self, url: str) -> None:
         self._http = httpx.AsyncClient(base_url=url, timeout=30, limits=httpx.Limits(max_connections=None))
         self._functions: dict[str, int] = {}
+        self.received: list[int] = []
+        """Bytes of each update that events of the page have painted."""
 
     async def __aenter__(self) -> Self:
         await self._http.get("/")
@@ -40,6 +42,7 @@ class Visitor:
             async for line in response.aiter_lines():
                 message = json.loads(line.removeprefix("data:")) if line else {"msg": "nothing"}
                 if message["msg"] == "process_generating":
+                    self.received.append(len(line.encode()))
                     changes = message["output"]["data"]
                     # The first frame is whole, the others say what changed.
                     frame = (

@@ -2,11 +2,14 @@
 
 import asyncio
 import re
+import time
 from collections.abc import Callable
 from contextlib import aclosing
 from itertools import pairwise
 
+from chat.view import PAINT_SECONDS, WINDOW
 from tests.browser import Chat
+from tests.long import lengthen
 from tests.protocol import Messages, Status, Visitor, shown
 from tests.provider import KEY, running_provider, words
 
@@ -55,6 +58,30 @@ def test_of_many_messages_at_once_in_one_conversation_one_is_answered_and_the_ot
             assert shown(messages) == ["echo begin", "begin", f"slow {accepted}", words(accepted)]
 
     asyncio.run(many())
+
+
+def test_an_update_of_a_reply_is_as_small_after_two_thousand_messages_as_at_first(chat: Chat) -> None:
+    async def updates(turns: int) -> list[int]:
+        async with Visitor(chat.url) as visitor:
+            _, status = await visitor.last("chat", "echo begin", NEW)
+            if turns:
+                await asyncio.to_thread(lengthen, chat.database, status["conversation"], turns)
+            visitor.received.clear()
+            began = time.monotonic()
+            async with aclosing(visitor.call("chat", "long 200", conversation_of(status))) as frames:
+                shown_at_once = [len(messages) async for messages, _ in frames]
+            # The first frame, the last ones, and in between one each tenth of a second.
+            assert len(visitor.received) <= (time.monotonic() - began) / PAINT_SECONDS + 4
+            assert max(shown_at_once) <= WINDOW + 2
+            return visitor.received
+
+    async def compare() -> None:
+        short, long = await updates(0), await updates(1000)
+        assert long[0] < 10_000
+        assert max(long[1:-1]) < 2_000
+        assert sum(long[1:-1]) < 1.5 * sum(short[1:-1])
+
+    asyncio.run(compare())
 
 
 def test_a_reply_is_finished_when_everybody_who_watched_it_has_gone(chat: Chat) -> None:
