@@ -27,6 +27,12 @@ const parley = (() => {
   const spanInAddress = () => (messageInAddress() ? { around: messageInAddress() } : null);
   const status = () => props?.value || {};
   const scroll = parleyScroll(status, ask);
+  let chosen = null; // The decisions on their way.
+  const decisions = parleyDecisions((made) => {
+    chosen = made;
+    scroll.follow();
+    trigger("submit");
+  });
 
   function setAddress(conversation, change) {
     const address = new URL(location.href);
@@ -43,7 +49,7 @@ const parley = (() => {
   }
 
   function show() {
-    props.value = { ...status(), phase: "idle", notice: "" };
+    props.value = { ...status(), phase: "idle", notice: "", pending: [] };
     span = spanInAddress();
     scroll.follow();
     refresh();
@@ -122,6 +128,7 @@ const parley = (() => {
     settle(value);
     document.body.dataset.phase = pending ? "sending" : value.phase;
     asked = null;
+    decisions.show(value.conversation === inAddress() ? value : {});
     if (span) span = scroll.following ? null : { first: value.first, last: value.last };
     if (value.conversation === null && value.notice && inAddress()) setAddress(null, "replaceState");
     mark();
@@ -212,6 +219,7 @@ const parley = (() => {
         { ...value, conversation: inAddress(), span, sent: first ? pending.sent : null, early: pending && !first },
       ];
     },
+    deciding: (value) => ({ ...value, conversation: inAddress(), span: (span = null), decisions: chosen }),
     boxed(text) {
       const back = returned || (text ? "" : draft.text);
       returned = "";
