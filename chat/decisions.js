@@ -78,6 +78,7 @@ const parleyDecisions = (send) => {
       const replaced = row(call, next);
       element.replaceWith(replaced);
       replaced.querySelector(next === "ask" ? "button" : "input, textarea")?.focus();
+      replaced.scrollIntoView({ block: "nearest" });
     };
     element.append(make("p", {}, make("strong", {}, call.tool), ` ${ASKS[call.kind]}`));
     if (call.question) element.append(make("p", { class: "question" }, call.question));
@@ -175,10 +176,8 @@ const parleyDecisions = (send) => {
     show({ pending, token }) {
       const next = pending?.length ? token : "";
       if (next === shown && !sent) return;
-      if (next !== shown) decided = new Map();
-      else if (sent) decided = calls.length > 1 ? decided : new Map();
-      [shown, calls, sent] = [next, next ? pending : [], false];
-      if (decided.size === calls.length) decided = new Map(); // They were refused.
+      // Those for the same that were sent were refused.
+      [shown, calls, decided, sent] = [next, next ? pending : [], new Map(), false];
       paint();
     },
   };

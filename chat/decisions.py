@@ -17,6 +17,7 @@ from pydantic_ai.messages import ToolCallPart, ToolReturnPart
 from pydantic_core import from_json
 
 from chat.markup import json_text
+from chat.tool_render import EDITED
 
 LONGEST_DECISION = 100_000
 """Characters of a reason, of edited arguments, or of a result."""
@@ -141,14 +142,17 @@ def denied_instead(requests: DeferredToolRequests | None) -> list[ModelRequest]:
     return [ModelRequest(parts=parts)] if parts else []
 
 
-def edited(results: DeferredToolResults | None) -> dict[str, dict[str, Any]]:
-    """The arguments that calls were approved with instead of their own, by tool call id."""
-    approvals = results.approvals.items() if results is not None else ()
-    return {
-        call_id: approval.override_args
-        for call_id, approval in approvals
-        if isinstance(approval, ToolApproved) and approval.override_args is not None
-    }
+def note_edited(part: object, results: DeferredToolResults | None) -> None:
+    """Write on a call's return which arguments it was approved with, when they are not the call's own.
+
+    The call in the history stays as the model made it, and no model is sent a return's metadata.
+    """
+    if results is None or not isinstance(part, ToolReturnPart):
+        return
+    approval = results.approvals.get(part.tool_call_id)
+    known: object = part.metadata
+    if isinstance(approval, ToolApproved) and approval.override_args is not None and isinstance(known, dict | None):
+        part.metadata = {**cast("dict[str, object]", known or {}), EDITED: approval.override_args}
 
 
 def _calls(requests: DeferredToolRequests) -> Iterable[ToolCallPart]:

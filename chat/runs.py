@@ -36,7 +36,7 @@ from pydantic_core import PydanticSerializationError
 from chat.changes import Changes
 from chat.choices import Choice, Choices
 from chat.database import DatabaseUnavailable
-from chat.decisions import OUTDATED, Decision, DecisionRefused, denied_instead, results_of
+from chat.decisions import OUTDATED, Decision, DecisionRefused, denied_instead, note_edited, results_of
 from chat.failures import log_failure, sentence_for
 from chat.files import binary_contents
 from chat.identity import Owner
@@ -522,6 +522,8 @@ class Runs:
         raise AssertionError("A run ends with its result or an error.")
 
     def _take_in(self, run: Run, events: AgentRunEvents[Any], event: AgentStreamEvent) -> None:
+        if isinstance(event, ToolResultEvent):
+            note_edited(event.part, run.decided)
         if not isinstance(event, PartDeltaEvent):  # No message is finished between two deltas.
             finished = events.new_messages()[len(run.partial.completed) :]
             if finished:

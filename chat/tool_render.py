@@ -23,6 +23,9 @@ OUTPUT_TAKEN = "Final result processed."
 
 WAITING = "waiting for your decision"
 
+EDITED = "parley_edited_arguments"
+"""In the metadata of a return: what the person had the tool called with instead of the call's arguments."""
+
 OUTPUT_FIELDS = ("logs", "stdout", "stderr", "output", "error")
 """What the providers call that which a program printed or a server answered."""
 
@@ -47,6 +50,8 @@ def tool_call(part: BaseToolCallPart[Any], place: Place) -> Iterable[GradioMessa
         yield shown
     else:
         returned = place.answer.part
+        if (edited := _fields(returned.metadata).get(EDITED)) is not None:
+            shown["content"][0]["text"] += f"\n\n<small>Approved with</small>\n\n{code(json_text(edited), 'json')}"
         shown["content"][0]["text"] += f"\n\n<small>Result</small>\n\n{_result(returned)}"
         _set_status(shown, _status(returned), place)
         yield shown

@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,8 @@ from pydantic_ai import Agent, CallDeferred, ModelMessage, Tool
 from pydantic_ai.messages import ModelResponse, ToolReturnPart, UserPromptPart
 from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
 
+from playwright.sync_api import BrowserContext, Page, expect
+
 from chat.decisions import Decision, DecisionRefused, PendingCall, decisions_from_page
 from chat.identity import Owner
 from chat.models import ChatAgent, ChatModel
@@ -21,9 +24,8 @@ from chat.services import Services, open_services
 from chat.store import SQLiteConversationStore
 from chat.tool_render import WAITING
 from chat.view import View, watch
+from tests.browser import Chat, ask, open_page, replies, send
 from tests.test_runs import ANNA, BEN, Checkpoints, answer, as_if_killed, done, outcome, settings, shown, soon
-
-pytestmark = pytest.mark.anyio
 
 
 @dataclass
@@ -123,6 +125,7 @@ def words(view: View) -> list[str]:
     return [message["content"][0]["text"] for message in view.messages]
 
 
+@pytest.mark.anyio
 async def test_a_plain_agent_pauses_and_shows_what_would_be_called_with_which_arguments(
     services: Services, office: Office
 ) -> None:
@@ -138,6 +141,7 @@ async def test_a_plain_agent_pauses_and_shows_what_would_be_called_with_which_ar
     assert office.sent == []
 
 
+@pytest.mark.anyio
 async def test_an_approved_call_runs_and_the_same_turn_goes_on(services: Services, office: Office) -> None:
     before, view = await paused(services, office)
     run = await decide(services, office, view, decision(view.pending[0]))
@@ -156,6 +160,7 @@ async def test_an_approved_call_runs_and_the_same_turn_goes_on(services: Service
     ]
 
 
+@pytest.mark.anyio
 async def test_while_it_goes_on_the_turn_is_shown_whole(services: Services, office: Office) -> None:
     _, view = await paused(services, office)
     office.release.clear()
@@ -177,12 +182,18 @@ async def test_while_it_goes_on_the_turn_is_shown_whole(services: Services, offi
     assert office.sent == ["ann"]
 
 
+@pytest.mark.anyio
 async def test_a_call_is_made_with_the_edited_arguments(services: Services, office: Office) -> None:
     _, view = await paused(services, office)
     await decide(services, office, view, decision(view.pending[0], arguments='{"to": "zoe"}'))
     assert office.sent == ["zoe"]
+    block = next(text for text in words(await shown(services, view.conversation or "")) if "Sent to zoe" in text)
+    assert (
+        block.index('"to": "ann"') < block.index("Approved with") < block.index('"to": "zoe"') < block.index("Result")
+    )
 
 
+@pytest.mark.anyio
 async def test_a_denied_call_is_not_made_and_the_agent_is_told_why(services: Services, office: Office) -> None:
     _, view = await paused(services, office)
     run = await decide(services, office, view, decision(view.pending[0], "deny", text="Not to her."))
@@ -190,6 +201,7 @@ async def test_a_denied_call_is_not_made_and_the_agent_is_told_why(services: Ser
     assert words(await shown(services, run.conversation_id))[-1] == "denied: Not to her."
 
 
+@pytest.mark.anyio
 async def test_calls_of_all_kinds_are_decided_together_beside_one_that_waits_for_nobody(services: Services) -> None:
     office = Office(
         [
@@ -244,6 +256,7 @@ async def test_calls_of_all_kinds_are_decided_together_beside_one_that_waits_for
         {"arguments": '{"to": NaN}'},
     ],
 )
+@pytest.mark.anyio
 async def test_a_forged_decision_is_refused_and_changes_nothing(
     services: Services, office: Office, forged: dict[str, str]
 ) -> None:
@@ -264,6 +277,7 @@ def test_what_is_no_decision_is_refused(sent: object) -> None:
         decisions_from_page(sent)
 
 
+@pytest.mark.anyio
 async def test_a_decision_missing_or_twice_is_refused(services: Services, office: Office) -> None:
     office.calls.append(("send", {"to": "ben"}))
     _, view = await paused(services, office)
@@ -274,6 +288,7 @@ async def test_a_decision_missing_or_twice_is_refused(services: Services, office
     assert office.sent == []
 
 
+@pytest.mark.anyio
 async def test_a_replayed_decision_has_no_effect(services: Services, office: Office) -> None:
     _, view = await paused(services, office)
     made = decision(view.pending[0])
@@ -289,6 +304,7 @@ async def test_a_replayed_decision_has_no_effect(services: Services, office: Off
     assert office.sent == ["ann"]
 
 
+@pytest.mark.anyio
 async def test_of_two_decisions_at_once_one_counts(services: Services, office: Office) -> None:
     _, view = await paused(services, office)
     made = decision(view.pending[0])
@@ -297,6 +313,7 @@ async def test_of_two_decisions_at_once_one_counts(services: Services, office: O
     assert office.sent == ["ann"]
 
 
+@pytest.mark.anyio
 async def test_somebody_elses_decision_has_no_effect(services: Services, office: Office) -> None:
     _, view = await paused(services, office)
     with pytest.raises(ConversationMissing):
@@ -305,6 +322,7 @@ async def test_somebody_elses_decision_has_no_effect(services: Services, office:
     assert office.sent == []
 
 
+@pytest.mark.anyio
 async def test_a_message_instead_denies_what_waits_and_is_answered(services: Services, office: Office) -> None:
     _, view = await paused(services, office)
     run = await answer(services, office.agent, "never mind", view.conversation)
@@ -326,6 +344,7 @@ async def test_a_message_instead_denies_what_waits_and_is_answered(services: Ser
         await decide(services, office, view, decision(view.pending[0]))
 
 
+@pytest.mark.anyio
 async def test_a_retry_asks_again_and_the_old_decision_is_worth_nothing(services: Services, office: Office) -> None:
     _, view = await paused(services, office)
     office.calls = [("send", {"to": "zoe"})]
@@ -337,6 +356,7 @@ async def test_a_retry_asks_again_and_the_old_decision_is_worth_nothing(services
     assert office.sent == ["zoe"]
 
 
+@pytest.mark.anyio
 async def test_the_pause_survives_a_kill(services: Services, office: Office, path: Path) -> None:
     _, view = await paused(services, office)
     async with open_services(settings(as_if_killed(path))) as restarted:
@@ -346,6 +366,7 @@ async def test_the_pause_survives_a_kill(services: Services, office: Office, pat
     assert office.sent == ["ann"]
 
 
+@pytest.mark.anyio
 async def test_a_kill_between_the_pause_and_its_clearing_up_leaves_it_waiting(
     path: Path, office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -366,6 +387,7 @@ async def test_a_kill_between_the_pause_and_its_clearing_up_leaves_it_waiting(
         assert await outcome(restarted, run) is None
 
 
+@pytest.mark.anyio
 async def test_a_kill_while_the_approved_call_runs_keeps_the_turn_and_runs_nothing_again(
     services: Services, office: Office, path: Path
 ) -> None:
@@ -389,6 +411,7 @@ async def test_a_kill_while_the_approved_call_runs_keeps_the_turn_and_runs_nothi
     assert office.sent == ["ann"]
 
 
+@pytest.mark.anyio
 async def test_a_kill_after_the_approved_call_returned_keeps_its_result_once(
     services: Services, office: Office, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -429,3 +452,145 @@ async def test_a_kill_after_the_approved_call_returned_keeps_its_result_once(
     finish.set()
     await done(run)
     assert slow.sent == ["ann"]
+
+
+# In a browser
+
+
+def form(page: Page) -> Any:
+    return page.locator("#decisions-form")
+
+
+def act(page: Page, label: str, call: str = "send_mail") -> None:
+    page.get_by_role("button", name=f"{label}: {call}", exact=True).click()
+
+
+class TestForm:
+    def test_what_waits_survives_reload_and_kill_and_runs_with_the_edited_arguments(
+        self, start_chat: Callable[..., Chat], visitor: BrowserContext
+    ) -> None:
+        chat = start_chat("--agent", "tests.scripted:agent")
+        page = open_page(visitor, chat.url)
+        ask(page, "approve")
+        expect(form(page)).to_contain_text("send_mail wants to run")
+        expect(form(page).locator("pre")).to_contain_text("Hello <b>Ann</b> {{value}}")
+        expect(page.locator(".thought-group")).to_contain_text(WAITING)
+        page.reload()
+        expect(form(page)).to_contain_text("ann@example.com")
+        page.locator("#new-chat").click()
+        expect(form(page)).to_be_hidden()
+        ask(page, "echo meanwhile")
+        assert replies(page) == ["meanwhile"]
+        page.go_back()
+        page.locator("#conversations a").get_by_text("approve").click()
+        expect(form(page)).to_contain_text("ann@example.com")
+        chat.kill()
+        chat.start()
+        page.reload()
+        act(page, "Edit")
+        arguments = page.get_by_role("textbox", name="Arguments of send_mail, as JSON")
+        expect(arguments).to_be_focused()
+        arguments.fill("{")
+        act(page, "Approve as edited")
+        expect(form(page).get_by_role("alert")).to_contain_text("This is not JSON")
+        arguments.fill('{"to": "zoe@example.com", "text": "Hello Zoe"}')
+        arguments.press("Control+Enter")
+        expect(page.locator(".bot.message").last).to_contain_text("success: Sent 1 to zoe@example.com.")
+        expect(form(page)).to_be_hidden()
+        ask(page, "sent")
+        assert replies(page)[-1] == "1 sent: 'Hello Zoe' to zoe@example.com"
+        expect(page.locator(".thought-group")).not_to_contain_text(WAITING)
+
+    def test_a_denial_has_a_reason_and_escape_takes_it_back(self, page: Page) -> None:
+        ask(page, "approve")
+        act(page, "Deny")
+        page.get_by_role("textbox", name="Why not?").press("Escape")
+        act(page, "Deny")
+        page.get_by_role("textbox", name="Why not?").fill("Not today.")
+        page.get_by_role("textbox", name="Why not?").press("Enter")
+        expect(page.locator(".bot.message").last).to_contain_text("denied: Not today.")
+        expect(form(page)).to_be_hidden()
+
+    def test_several_are_decided_one_by_one_or_together_and_nothing_happens_before_the_last(self, page: Page) -> None:
+        ask(page, "approve two")
+        act(page, "Approve", "send_mail, 1 of 2")
+        expect(form(page)).to_contain_text("1 of 2 decided")
+        act(page, "Change", "send_mail, 1 of 2")
+        expect(form(page)).to_contain_text("0 of 2 decided")
+        expect(page.locator(".thought-group").first).to_contain_text(WAITING)
+        act(page, "Deny", "send_mail, 1 of 2")
+        act(page, "Deny", "send_mail, 1 of 2")
+        act(page, "Approve", "send_mail, 2 of 2")
+        expect(page.locator(".bot.message").last).to_contain_text("denied: The tool call was denied.")
+        expect(page.locator(".bot.message").last).to_contain_text("success: Sent 2 to ben@example.com.")
+        ask(page, "approve two")
+        page.get_by_role("button", name="Approve all").click()
+        expect(page.locator(".bot.message").last).to_contain_text(
+            "success: Sent 1 to ann@example.com.; success: Sent 2"
+        )
+
+    def test_a_decision_in_one_tab_shows_in_the_other(self, page: Page, visitor: BrowserContext) -> None:
+        ask(page, "approve")
+        other = open_page(visitor, page.url)
+        expect(form(other)).to_contain_text("ann@example.com")
+        act(page, "Approve")
+        expect(form(other)).to_be_hidden()
+        expect(other.locator(".bot.message").last).to_contain_text("success: Sent 1 to ann@example.com.")
+        expect(page.locator(".bot.message").last).to_contain_text("success: Sent 1 to ann@example.com.")
+
+    def test_a_decision_that_comes_second_is_told_so(self, page: Page, visitor: BrowserContext) -> None:
+        ask(page, "approve")
+        other = open_page(visitor, page.url)
+        expect(form(other)).to_contain_text("ann@example.com")
+        act(page, "Approve")
+        expect(page.locator(".bot.message").last).to_contain_text("success: Sent 1 to ann@example.com.")
+        ask(page, "sent")
+        count = replies(page)[-1].partition(" ")[0]
+        expect(form(other)).to_be_hidden()
+        ask(page, "approve")
+        expect(form(other)).to_contain_text("ann@example.com")
+        # The other tab sends what was decided about before.
+        other.evaluate(
+            "parley.deciding = value => ({...value, decisions: {token: 'old', calls: [{"
+            "id: value.pending[0].id, fingerprint: value.pending[0].fingerprint, verdict: 'approve'}]}})"
+        )
+        act(other, "Approve")
+        expect(other.locator(".toast-wrap")).to_contain_text("This was decided already")
+        expect(form(other).get_by_role("button", name="Approve: send_mail")).to_be_enabled()
+        send(page, "sent")
+        expect(page.locator(".bot.message").last).to_contain_text(f"{count} sent")
+
+    def test_a_question_and_an_outside_result_are_answered(self, page: Page) -> None:
+        ask(page, "ask")
+        expect(form(page)).to_contain_text("Which colour do you like?")
+        page.get_by_role("textbox", name="Your answer").fill("Green {{value}}")
+        act(page, "Answer", "ask_person")
+        expect(page.locator(".bot.message").last).to_contain_text("success: Green {{value}}")
+        ask(page, "outside")
+        page.get_by_role("textbox", name="The result, as JSON or text").fill('{"celsius": 21}')
+        act(page, "Give result", "measure")
+        expect(page.locator(".bot.message").last).to_contain_text("success: {'celsius': 21}")
+
+    def test_a_message_instead_denies_what_waits(self, page: Page) -> None:
+        ask(page, "approve")
+        ask(page, "echo something else")
+        expect(form(page)).to_be_hidden()
+        expect(page.locator(".thought-group")).to_contain_text("denied")
+        assert replies(page)[-1] == "something else"
+
+    def test_on_a_phone_the_form_fits_and_leaves_the_message_box_in_sight(
+        self, chat: Chat, visitor: BrowserContext
+    ) -> None:
+        page = open_page(visitor, chat.url)
+        page.set_viewport_size({"width": 390, "height": 700})
+        ask(page, "approve two")
+        expect(form(page)).to_be_visible()
+        box = form(page).bounding_box()
+        message = page.locator("#message").bounding_box()
+        assert box is not None
+        assert message is not None
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= 390
+        assert box["y"] >= 0
+        assert box["y"] + box["height"] <= message["y"]
+        assert message["y"] + message["height"] <= 700
