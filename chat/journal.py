@@ -36,13 +36,14 @@ class Progress:
     """What a run has added since its last checkpoint."""
 
     conversation_id: str
-    prompt_id: str
+    follows: str
+    """The entry that it comes after: the turn's prompt, or where the turn had paused."""
     messages: list[ModelMessage] = field(default_factory=list[ModelMessage])
     events: list[AgentStreamEvent] = field(default_factory=list[AgentStreamEvent])
 
     def take(self) -> "Progress":
         """All of it, leaving nothing."""
-        taken = Progress(self.conversation_id, self.prompt_id, self.messages, self.events)
+        taken = Progress(self.conversation_id, self.follows, self.messages, self.events)
         self.messages, self.events = [], []
         return taken
 
@@ -58,10 +59,10 @@ class Progress:
 
 @dataclass(frozen=True)
 class Unfinished:
-    """A run that ended with its process: the entry of its prompt, and what it had written."""
+    """A run that ended with its process: the entry that it comes after, and what it had written."""
 
     conversation_id: str
-    prompt_id: str
+    follows: str
     messages: list[ModelMessage]
 
 
@@ -79,7 +80,7 @@ class Journal:
         """
         finished = [(run.conversation_id,) for run in progress if run.messages]
         rows = [
-            (run.conversation_id, run.prompt_id, kind, content, run.conversation_id)
+            (run.conversation_id, run.follows, kind, content, run.conversation_id)
             for run in progress
             for kind, content in _rows(run)
         ]

@@ -3,14 +3,15 @@
 import importlib
 import inspect
 import sys
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict, cast
 
 import platformdirs
-from pydantic_ai.agent import AbstractAgent
+from pydantic_ai import DeferredToolRequests
+from pydantic_ai.agent import AbstractAgent, WrapperAgent
 from pydantic_ai.capabilities import AbstractCapability, ReinjectSystemPrompt
 from pydantic_ai.exceptions import UserError
 from pydantic_ai.models import Model, infer_model
@@ -42,6 +43,7 @@ class RunArguments(TypedDict):
     model: NotRequired[Model]
     deps: NotRequired[Any]
     instructions: NotRequired[str]
+    output_type: NotRequired[list[Any]]
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,8 @@ class ChatAgent:
         )
         if chosen.model is not None and not chosen.own:
             arguments["model"] = chosen.model
+        if (outputs := _with_deferred(self.agent)) is not None:
+            arguments["output_type"] = outputs
         if self.deps is not None:
             made = self.deps(owner, conversation_id)
             arguments["deps"] = await made if inspect.isawaitable(made) else made
@@ -205,6 +209,22 @@ def _chat_model(name: str, setting: str) -> ChatModel:
     except LocalModelError as error:
         raise AgentError(str(error)) from error
     return ChatModel(weights.name, LocalModel(weights), weights.notice)
+
+
+def _with_deferred(agent: AnyAgent) -> list[Any] | None:
+    """The agent's output types and that of a run that pauses for a decision; `None` when they stay as they are.
+
+    Which tools want a decision shows only in a run: a tool can ask for it when it is called. What the model is asked
+    for stays the same.
+    """
+    own: object = agent.output_type
+    outputs = list(cast("Sequence[object]", own)) if isinstance(own, list | tuple) else [own]
+    while isinstance(agent, WrapperAgent):
+        agent = agent.wrapped
+    # Pydantic AI allows no other types for one run where a function of the agent's checks its output.
+    if DeferredToolRequests in outputs or getattr(agent, "_output_validators", None):
+        return None
+    return [*outputs, DeferredToolRequests]
 
 
 def _model_settings(model: Model | None, choice: Choice) -> ModelSettings:

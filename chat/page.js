@@ -28,6 +28,12 @@ const parley = (() => {
   const spanInAddress = () => (messageInAddress() ? { around: messageInAddress() } : null);
   const status = () => props?.value || {};
   const scroll = parleyScroll(status, ask);
+  let chosen = null; // The decisions on their way.
+  const decisions = parleyDecisions((made) => {
+    chosen = made;
+    scroll.follow();
+    trigger("submit");
+  });
 
   function setAddress(conversation, change) {
     const address = new URL(location.href);
@@ -44,7 +50,7 @@ const parley = (() => {
   }
 
   function show() {
-    props.value = { ...status(), phase: "idle", notice: "" };
+    props.value = { ...status(), phase: "idle", notice: "", pending: [] };
     span = spanInAddress();
     scroll.follow();
     refresh();
@@ -129,6 +135,7 @@ const parley = (() => {
     }
     document.body.dataset.phase = pending ? "sending" : value.phase;
     asked = null;
+    decisions.show(value.conversation === inAddress() ? value : {});
     if (span) span = scroll.following ? null : { first: value.first, last: value.last };
     if (value.conversation === null && value.notice && inAddress()) setAddress(null, "replaceState");
     mark();
@@ -218,6 +225,11 @@ const parley = (() => {
         first ? pending.text : text,
         { ...value, conversation: inAddress(), span, sent: first ? pending.sent : null, early: pending && !first, choice: parleyChoices.chosen },
       ];
+    },
+    deciding(value) {
+      span = null;
+      // The number comes back, so that also a refusal, which changes nothing, is a change to the page.
+      return { ...value, conversation: inAddress(), span, decisions: chosen, decided: Date.now() };
     },
     boxed(text) {
       const back = returned || (text ? "" : draft.text);

@@ -19,6 +19,7 @@ from pydantic_ai import (
     AgentStreamEvent,
     CancellationToken,
     DeferredToolRequests,
+    DeferredToolResults,
     ModelMessage,
     ModelRequest,
     ModelResponse,
@@ -35,6 +36,7 @@ from pydantic_core import PydanticSerializationError
 from chat.changes import Changes
 from chat.choices import Choice, Choices
 from chat.database import DatabaseUnavailable
+from chat.decisions import OUTDATED, Decision, DecisionRefused, denied_instead, note_edited, results_of
 from chat.failures import log_failure, sentence_for
 from chat.files import binary_contents
 from chat.identity import Owner
@@ -44,7 +46,7 @@ from chat.partial import FOLDED_EVENTS, Partial
 from chat.recent import RecentConversations
 from chat.render import starts_turn
 from chat.store import SQLiteConversationStore, message_json
-from chat.timing import Stopwatch
+from chat.timing import NO_TIME, Stopwatch, Timing
 
 logger = logging.getLogger(__name__)
 
@@ -95,6 +97,12 @@ class Run:
         self.owner = owner
         self.conversation_id = conversation_id
         self.prompt_id = ""
+        self.begun: Sequence[ConversationEntry] = ()
+        """What its turn holds already, when it had paused."""
+        self.earlier: Timing = NO_TIME
+        """What its turn had taken before it paused."""
+        self.decided: DeferredToolResults | None = None
+        """What was decided about the calls that its turn had paused for."""
         self.revision = ""
         self.history_size: int | None = 0
         """Bytes of the conversation's messages before the prompt, as JSON; `None` when they are not read yet."""
@@ -223,6 +231,8 @@ class Runs:
     ) -> Run:
         """Store a prompt at the end of a conversation, or of a new one, and have the agent answer it.
 
+        Calls there that wait for a decision are denied.
+
         Args:
             owner: Whose conversation it is.
             conversation_id: The conversation, or `None` for a new one.
@@ -244,9 +254,10 @@ class Runs:
                 taken = self._recent.take(owner, conversation_id)
                 # Else its end is enough to append to: the prompt is stored before the whole is read.
                 conversation, run.history_size = taken or (await self._end_of(run), None)
-            conversation.messages.append(message)
-            [entry] = await self._store.save(conversation, scope=owner)
-            run.prompt_id = entry.id
+            # Who writes instead of deciding denies what waits: the turn that had paused is over.
+            conversation.messages.extend([*denied_instead(conversation.deferred_tool_requests), message])
+            conversation.deferred_tool_requests = None
+            run.prompt_id = (await self._store.save(conversation, scope=owner))[-1].id
             if conversation_id is None and choice is not None and choice.changes():
                 await self._choices.write(owner, run.conversation_id, choice)
             return conversation
@@ -274,6 +285,48 @@ class Runs:
                     conversation_id, from_entry=prompt.id, expected_revision=record.revision, scope=owner
                 )
             return await self._end_of(run)
+
+        return await self._start(owner, conversation_id, agent, begin)
+
+    async def decide(
+        self, owner: Owner, conversation_id: str, token: str, decisions: Sequence[Decision], agent: ChatAgent
+    ) -> Run:
+        """Have a turn that paused for decisions go on with them.
+
+        Args:
+            owner: Whose conversation it is.
+            conversation_id: The conversation.
+            token: Names the state of the conversation that was decided about; it holds once.
+            decisions: One for each call that waits.
+            agent: Who goes on.
+
+        Raises:
+            DecisionRefused: If they are not for what waits there now; nothing is done.
+            ConversationBusy: If a reply is being written there.
+            ConversationMissing: If the owner has no such conversation.
+            DatabaseUnavailable: If the database can't be changed now.
+        """
+
+        async def begin(run: Run) -> Conversation:
+            record = await self._store.read_record(conversation_id)
+            if record is None or record.scope != owner:
+                raise ConversationMissing
+            prompt = await self._newest_prompt(record.head_id)
+            requests = record.deferred_tool_requests
+            if requests is None or prompt is None or record.head_id is None or record.revision != token:
+                raise DecisionRefused(OUTDATED)
+            run.decided = results_of(requests, decisions)
+            run.prompt_id, run.history_size = prompt.id, None
+            run.begun = await self._entries_after(record.head_id, prompt.id) or ()
+            run.earlier = (await self._journal.timings([prompt.id])).get(prompt.id, NO_TIME)
+            self._recent.take(owner, conversation_id)
+            conversation = await self._end_of(run)
+            if conversation.revision != token:
+                raise DecisionRefused(OUTDATED)
+            # From here on the decisions are taken: whatever happens, nobody can give them again.
+            conversation.deferred_tool_requests = None
+            await self._store.save(conversation, scope=owner)
+            return conversation
 
         return await self._start(owner, conversation_id, agent, begin)
 
@@ -370,7 +423,7 @@ class Runs:
             run.accepted.cancel()
             raise
         run.revision = conversation.revision or ""
-        run.progress.prompt_id = run.prompt_id
+        run.progress.follows = run.begun[-1].id if run.begun else run.prompt_id
         run.accepted.set_result(None)
         self._changes.announce(run.owner, run.conversation_id, run.token)
         self._keep_checkpoints()
@@ -398,7 +451,7 @@ class Runs:
         served = asyncio.create_task(self._free.acquire())
         await _first(served, run.stopping)
         self._line.remove(run)
-        run.state, run.place, run.stopwatch = "writing", 0, Stopwatch()
+        run.state, run.place, run.stopwatch = "writing", 0, Stopwatch(earlier=run.earlier)
         run.touch()
         self._number_line()
         if not served.done():
@@ -449,6 +502,7 @@ class Runs:
                 conversation=replace(conversation, usage=RunUsage()),
                 cancellation_token=run.cancellation,
                 infer_name=False,
+                deferred_tool_results=run.decided,
                 **arguments,
             ) as events:
                 async for event in events:
@@ -465,6 +519,8 @@ class Runs:
         raise AssertionError("A run ends with its result or an error.")
 
     def _take_in(self, run: Run, events: AgentRunEvents[Any], event: AgentStreamEvent) -> None:
+        if isinstance(event, ToolResultEvent):
+            note_edited(event.part, run.decided)
         if not isinstance(event, PartDeltaEvent):  # No message is finished between two deltas.
             finished = events.new_messages()[len(run.partial.completed) :]
             if finished:
@@ -552,10 +608,11 @@ class Runs:
         return outcome or Outcome("interrupted", "This conversation was also changed elsewhere meanwhile.")
 
     async def _recover(self, unfinished: Unfinished) -> None:
-        outcome = None
+        outcome, prompt_id = None, unfinished.follows
         record = await self._store.read_record(unfinished.conversation_id)
         if record is not None and record.scope and record.head_id:
-            after = await self._after(record.head_id, unfinished.prompt_id)
+            entries = await self._entries_after(record.head_id, unfinished.follows)
+            after = None if entries is None else [entry.message for entry in entries]
             # Else the reply had been saved when the process was killed, and only its checkpoints remained.
             if after is not None and (not after or starts_turn(after[0])):
                 conversation = await self._store.load(unfinished.conversation_id, limit=1, scope=record.scope)
@@ -563,16 +620,19 @@ class Runs:
                     conversation.messages.extend(unfinished.messages)
                     await self._store.save(conversation, scope=record.scope)
                 after = unfinished.messages
-            outcome = None if after is None or _is_whole(after) else INTERRUPTED
-        await self._journal.finish(unfinished.conversation_id, unfinished.prompt_id, outcome)
+            waits = record.deferred_tool_requests is not None
+            outcome = None if after is None or waits or _is_whole(after) else INTERRUPTED
+            if after is not None and (prompt := await self._newest_prompt(unfinished.follows)) is not None:
+                prompt_id = prompt.id
+        await self._journal.finish(unfinished.conversation_id, prompt_id, outcome)
 
-    async def _after(self, head_id: str, entry_id: str) -> list[ModelMessage] | None:
+    async def _entries_after(self, head_id: str, entry_id: str) -> list[ConversationEntry] | None:
         """What follows an entry in the history that ends in `head_id`; `None` when it isn't in it."""
         position = await self._store.position(head_id, entry_id)
         end = await self._store.position(head_id)
         if position is None or end is None:
             return None
-        return [entry.message for entry in await self._store.read_history(head_id, limit=end - position)]
+        return await self._store.read_part(head_id, position + 1, end) if position < end else []
 
     def _keep_checkpoints(self) -> None:
         if self._checkpointer is None or self._checkpointer.done():

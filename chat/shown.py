@@ -1,6 +1,6 @@
 """The shapes of what a `gr.Chatbot` shows, and what a rule needs to know to make them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NotRequired, TypedDict
 
@@ -70,11 +70,13 @@ class Showing:
             `thinking:n`, from 0.
         files: Where a page gets a file of an entry; `None` when it can't, as while the entry is not stored.
         show_system: Whether visitors see system prompts, instructions and changes of settings.
+        waiting: The tool calls that wait for a decision, by id.
     """
 
     timings: Mapping[str, Mapping[str, float]] = field(default_factory=dict[str, Mapping[str, float]])
     files: Callable[[str, BinaryContent], FileLink | None] = nowhere
     show_system: bool = False
+    waiting: Collection[str] = ()
 
 
 @dataclass(frozen=True)

@@ -24,21 +24,32 @@ class Timing:
     parts: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
+NO_TIME = Timing(0)
+
+_THINKING = "thinking:"
+
+
 def thinking_key(number: int) -> str:
     """The name that the thinking of this number, from 0, has among the parts of its turn."""
-    return f"thinking:{number}"
+    return f"{_THINKING}{number}"
 
 
 class Stopwatch:
-    """Times a run by its events. It is given what a `Partial` is given, and every event beside."""
+    """Times a run by its events. It is given what a `Partial` is given, and every event beside.
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    Args:
+        clock: Tells the seconds.
+        earlier: What the turn had taken before it paused.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic, earlier: Timing = NO_TIME) -> None:
         self._clock = clock
+        self._earlier = earlier
         self._start = clock()
         self._begun: dict[str, float] = {}
         self._ended: dict[str, float] = {}
-        self._thoughts = 0
-        """The thinking in the responses that are complete."""
+        self._thoughts = sum(name.startswith(_THINKING) for name in earlier.parts)
+        """The thinking in the responses of the turn that are complete."""
         self._thinking: list[int] = []
         """The indexes of the thinking in the response that is being written."""
 
@@ -75,7 +86,7 @@ class Stopwatch:
         """The seconds so far; what hasn't ended has taken until now."""
         now = self._clock()
         parts = {name: self._ended.get(name, now) - begun for name, begun in self._begun.items()}
-        return Timing(now - self._start, parts)
+        return Timing(self._earlier.seconds + now - self._start, {**self._earlier.parts, **parts})
 
     def _thought(self, index: int) -> str:
         if index not in self._thinking:

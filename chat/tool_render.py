@@ -21,6 +21,11 @@ OUTPUT_TOOL = "final_result"
 OUTPUT_TAKEN = "Final result processed."
 """What Pydantic AI answers to the call of an output tool that ended a run, whatever the tool is called."""
 
+WAITING = "waiting for your decision"
+
+EDITED = "parley_edited_arguments"
+"""In the metadata of a return: what the person had the tool called with instead of the call's arguments."""
+
 OUTPUT_FIELDS = ("logs", "stdout", "stderr", "output", "error")
 """What the providers call that which a program printed or a server answered."""
 
@@ -38,10 +43,15 @@ def tool_call(part: BaseToolCallPart[Any], place: Place) -> Iterable[GradioMessa
         return
     shown = block("assistant", _title(part), _arguments(part))
     if place.answer is None:
-        _set_status(shown, "running" if place.live else "interrupted", place)
+        if not place.live and part.tool_call_id in place.showing.waiting:
+            shown["metadata"]["log"] = WAITING
+        else:
+            _set_status(shown, "running" if place.live else "interrupted", place)
         yield shown
     else:
         returned = place.answer.part
+        if (edited := _fields(returned.metadata).get(EDITED)) is not None:
+            shown["content"][0]["text"] += f"\n\n<small>Approved with</small>\n\n{code(json_text(edited), 'json')}"
         shown["content"][0]["text"] += f"\n\n<small>Result</small>\n\n{_result(returned)}"
         _set_status(shown, _status(returned), place)
         yield shown

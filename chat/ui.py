@@ -12,6 +12,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing, suppress
+from dataclasses import asdict
 from html import escape
 from pathlib import Path
 from typing import Any, cast
@@ -24,6 +25,7 @@ from starlette.routing import Route
 from chat.choice_form import choice_form
 from chat.choices import Choice
 from chat.database import DatabaseError, DatabaseUnavailable
+from chat.decisions import DecisionRefused, decisions_from_page
 from chat.file_route import FILE_ROUTE, serve_file
 from chat.identity import Owner, owner_of
 from chat.library import Listed
@@ -35,7 +37,13 @@ from chat.settings import Settings
 from chat.view import KEEPALIVE_SECONDS, Span, View, conversation_id_from, watch
 
 _HERE = Path(__file__).parent
-_PARTS = (("style", "page.css"), ("script", "scroll.js"), ("script", "choices.js"), ("script", "page.js"))
+_PARTS = (
+    ("style", "page.css"),
+    ("script", "scroll.js"),
+    ("script", "choices.js"),
+    ("script", "decisions.js"),
+    ("script", "page.js"),
+)
 HEAD = "".join(
     f"<{tag}>{(_HERE / name).read_text(encoding='utf-8')}</{tag}>"
     # Not as Gradio's `css`, which puts its container before every selector, also before `body`.
@@ -70,7 +78,15 @@ class Refused(Exception):
     """Something a visitor asked for that can't be done now. The message says why."""
 
 
-_EXPECTED = (Refused, PromptRefused, ConversationBusy, ConversationMissing, ShuttingDown, DatabaseError)
+_EXPECTED = (
+    Refused,
+    PromptRefused,
+    DecisionRefused,
+    ConversationBusy,
+    ConversationMissing,
+    ShuttingDown,
+    DatabaseError,
+)
 
 
 class ChatPage(gr.ChatInterface):
@@ -117,6 +133,7 @@ class ChatPage(gr.ChatInterface):
             apply_default_css=False,
             elem_id="status",
         )
+        self._render_decisions()
         newest = gr.Button("Newest messages", size="sm", elem_id="newest")
         self.choice = gr.HTML(
             value={"form": choice_form(self._agent, Choice())},
@@ -157,10 +174,27 @@ class ChatPage(gr.ChatInterface):
         page.select(self.choice_of, [page], [self.choice], trigger_mode="always_last", **briefly)
         newest.click(None, None, None, js="() => parley.newest()", api_visibility="private")
         page.apply(self.watch, [page], frame, trigger_mode="multiple", **quiet)
+        page.submit(
+            self.decide, [page], frame, js="(status) => parley.deciding(status)", trigger_mode="multiple", **quiet
+        )
         self.chatbot.example_select(self.example, [page], frame, **quiet)
         self.chatbot.retry(self.retry, [page], frame, **quiet)
         self.chatbot.option_select(self.option, [page], frame, **quiet)
         self.textbox.stop(self.stop, [page], None, api_name="stop", show_progress="hidden", queue=False)
+
+    def _render_decisions(self) -> None:
+        """The place of the form for calls that wait, above the message box; `decisions.js` fills it."""
+        column = cast("gr.Column", self.chatbot.parent)
+        with column:
+            gr.HTML(
+                value="",
+                html_template="<section id='decisions-form' aria-label='Waiting for your decision' hidden></section>",
+                padding=False,
+                apply_default_css=False,
+                js_on_load=None,
+                elem_id="decisions",
+            )
+        column.children.insert(column.children.index(self.chatbot) + 1, column.children.pop())
 
     def _render_library(self) -> None:
         new = gr.Button("New chat", variant="secondary", elem_id="new-chat")
@@ -242,6 +276,20 @@ class ChatPage(gr.ChatInterface):
             await services.runs.retry(owner, _conversation(status), self._agent)
         except _EXPECTED as error:
             gr.Warning(str(error), title="Not tried again")
+        async with aclosing(self.watch(status, request)) as frames:
+            async for frame in frames:
+                yield frame
+
+    async def decide(self, status: Status, request: gr.Request) -> AsyncGenerator[Frame, None]:
+        """Have the turn that paused go on with what was decided: the `decisions` of `status`."""
+        status = _status_from(status)
+        try:
+            services, owner = _services(request), _owner(request)
+            made = _status_from(status.get("decisions"))
+            decisions = decisions_from_page(made.get("calls"))
+            await services.runs.decide(owner, _conversation(status), str(made.get("token")), decisions, self._agent)
+        except _EXPECTED as error:
+            gr.Warning(str(error), title="Not decided")
         async with aclosing(self.watch(status, request)) as frames:
             async for frame in frames:
                 yield frame
@@ -385,8 +433,10 @@ def _status(view: View, sent: Status | None = None) -> Status:
         "last": view.last,
         "target": view.target,
         "counts": view.counts,
+        "pending": [asdict(call) for call in view.pending],
         "accepted": sent.get("accepted"),
         "refused": sent.get("refused"),
+        "decided": sent.get("decided"),
         "keepalive": KEEPALIVE_SECONDS,
     }
 

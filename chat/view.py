@@ -8,14 +8,15 @@ from functools import partial
 from typing import Literal, cast
 
 from pydantic_ai.conversation_store import ConversationEntry, ConversationRecord
-from pydantic_ai.messages import BinaryContent
+from pydantic_ai.messages import BinaryContent, ModelResponse
 
+from chat.decisions import PendingCall, pending_calls
 from chat.file_route import file_path
 from chat.files import file_of
 from chat.identity import Owner
 from chat.journal import Outcome
 from chat.render import starts_turn, to_gradio
-from chat.runs import Run, Runs
+from chat.runs import INTERRUPTED, Run, Runs
 from chat.services import Services
 from chat.shown import FileLink, GradioMessage, Showing
 from chat.summary import lines_by_turn, spent
@@ -95,7 +96,7 @@ class View:
     `first` and `last` are the positions of the part that is shown; `last` is `None` when it is the newest part.
     `counts` says how many of `messages` belong to each message of the conversation from `first` on, and at last to the
     reply that is being written. `spent` is what the conversation has taken in all. `target` is where in `messages` the
-    entry is that was asked for.
+    entry is that was asked for. `pending` are the tool calls that wait for a decision.
     """
 
     conversation: str | None
@@ -108,6 +109,7 @@ class View:
     last: int | None = None
     counts: Sequence[int] = ()
     target: int | None = None
+    pending: Sequence[PendingCall] = ()
 
 
 async def watch(
@@ -170,7 +172,9 @@ async def _stored(services: Services, owner: Owner, conversation_id: str, span: 
     first, last = span.within(end)
     entries = await services.store.read_part(head, first, last)
     entries = entries[_beginning(entries, span) :]
-    messages = await _shown(services, conversation_id, entries, run, newest=last == end)
+    pending = pending_calls(record.deferred_tool_requests) if run is None else []
+    waiting = frozenset(call.id for call in pending)
+    messages = await _shown(services, conversation_id, entries, run, waiting, newest=last == end)
     shown = [message["metadata"].get("id", "").partition(":")[0] for message in messages]
     return View(
         conversation_id,
@@ -181,6 +185,7 @@ async def _stored(services: Services, owner: Owner, conversation_id: str, span: 
         last=None if last == end else last,
         counts=[shown.count(entry.id) for entry in entries],
         target=shown.index(span.around) if span.around in shown else None,
+        pending=pending,
     )
 
 
@@ -191,21 +196,32 @@ def _spent(record: ConversationRecord) -> str:
 
 
 async def _shown(
-    services: Services, conversation_id: str, entries: Sequence[ConversationEntry], run: Run | None, *, newest: bool
+    services: Services,
+    conversation_id: str,
+    entries: Sequence[ConversationEntry],
+    run: Run | None,
+    waiting: frozenset[str],
+    *,
+    newest: bool,
 ) -> list[GradioMessage]:
     outcomes = await services.journal.outcomes([entry.id for entry in entries])
     at_rest = newest and run is None
-    if at_rest and entries and starts_turn(entries[-1].message):
-        outcomes.setdefault(entries[-1].id, UNANSWERED)
+    turn = _last_turn(entries)
+    if at_rest and turn is not None and not waiting:
+        if starts_turn(entries[-1].message):
+            outcomes.setdefault(turn, UNANSWERED)
+        elif _breaks_off(entries):
+            outcomes.setdefault(turn, INTERRUPTED)
     notes = {entry_id: outcome.sentence for entry_id, outcome in outcomes.items()}
     if run is not None:
         notes.pop(run.prompt_id, None)
     said = [(entry.id, entry.message) for entry in entries]
     timings = await services.journal.timings([entry.id for entry in entries])
     seconds = {entry_id: timing.seconds for entry_id, timing in timings.items()}
-    showing = Showing({entry_id: timing.parts for entry_id, timing in timings.items()}, partial(_link, conversation_id))
+    parts = {entry_id: timing.parts for entry_id, timing in timings.items()}
+    showing = Showing(parts, partial(_link, conversation_id), waiting=waiting)
     messages = to_gradio(said, notes=notes, took=lines_by_turn(said, seconds), showing=showing)
-    if at_rest and _last_turn(entries) in outcomes:
+    if at_rest and turn in outcomes:
         messages[-1]["options"] = [{"value": "retry", "label": "Retry"}]
         if not starts_turn(entries[-1].message):
             messages[-1]["options"].append({"value": "continue", "label": "Continue"})
@@ -225,10 +241,23 @@ def _last_turn(entries: Sequence[ConversationEntry]) -> str | None:
     return next((entry.id for entry in reversed(entries) if starts_turn(entry.message)), None)
 
 
+def _breaks_off(entries: Sequence[ConversationEntry]) -> bool:
+    """Whether calls are left open: the process ended just after a decision, before anything came of it."""
+    open_calls: set[str] = set()
+    for entry in entries:
+        if isinstance(entry.message, ModelResponse):
+            open_calls = {call.tool_call_id for call in entry.message.tool_calls}
+        else:
+            open_calls -= {getattr(part, "tool_call_id", "") for part in entry.message.parts}
+    return bool(open_calls)
+
+
 def _partial(run: Run) -> list[GradioMessage]:
+    """The reply so far, and before it what its turn held when it had paused."""
     messages = enumerate(run.partial.messages())
     showing = Showing({run.prompt_id: run.stopwatch.timing().parts}, partial(_link, run.conversation_id))
-    said = [(f"{run.id}.{index}", message) for index, message in messages]
+    begun = [(entry.id, entry.message) for entry in run.begun]
+    said = [*begun, *((f"{run.id}.{index}", message) for index, message in messages)]
     return to_gradio(said, live=True, turn=run.prompt_id, showing=showing)
 
 

@@ -1,16 +1,18 @@
 """A scripted agent, to try the chat without a model: `python app.py --agent tests.scripted:agent`.
 
 What it does is said in the prompt: `fast`, `slow 30`, `long 5000`, `think`, `tool`, `tool forever`, `tool blocked`,
-`calls`, `hang`, `fail`, `markdown`, `turns`, `count ...`, `echo ...`. Anything else is answered in a few words.
+`calls`, `approve`, `approve two`, `ask`, `outside`, `sent`, `hang`, `fail`, `markdown`, `turns`, `count ...`,
+`echo ...`. Anything else is answered in a few words.
 """
 
 import asyncio
+import json
 import re
 import threading
 from collections.abc import AsyncIterator
 
-from pydantic_ai import Agent, ModelMessage
-from pydantic_ai.messages import ModelRequest, ToolReturnPart, UserPromptPart
+from pydantic_ai import Agent, CallDeferred, ModelMessage
+from pydantic_ai.messages import ToolReturnPart, UserPromptPart
 from pydantic_ai.models.function import AgentInfo, DeltaThinkingPart, DeltaToolCall, FunctionModel
 
 TOKEN_SECONDS = 0.01
@@ -34,6 +36,16 @@ An equation: $$e^{i\\pi} + 1 = 0$$ and inline \\(a^2 + b^2 = c^2\\).
 1. First
 2. Second
 """
+
+PAUSES: dict[str, list[tuple[str, dict[str, object]]]] = {
+    "approve": [
+        ("send_mail", {"to": "ann@example.com", "text": "Hello <b>Ann</b> {{value}}", "copies": 1}),
+        ("send_mail", {"to": "ben@example.com", "text": "Hello Ben", "copies": 2}),
+    ],
+    "ask": [("ask_person", {"question": "Which colour do you like?"})],
+    "outside": [("measure", {"what": "temperature"})],
+}
+"""What the model calls at a command: tools that wait for a person."""
 
 
 async def _script(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[str | dict[int, object]]:
@@ -61,6 +73,18 @@ async def _script(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterato
     if command == "tool" and not _has_tool_result(messages):
         yield "I will add them. "
         yield {1: DeltaToolCall(name="add", json_args='{"a": 19, "b": 23}', tool_call_id="call-1")}
+        return
+    if command in PAUSES and not _has_tool_result(messages):
+        yield "I need you for this. "
+        for index, (name, arguments) in enumerate(PAUSES[command][: 2 if rest == "two" else 1], start=1):
+            yield {index: DeltaToolCall(name=name, json_args=json.dumps(arguments), tool_call_id=f"{name}-{index}")}
+        return
+    if command in PAUSES:
+        returned = [part for part in messages[-1].parts if isinstance(part, ToolReturnPart)]
+        yield "; ".join(f"{part.outcome}: {part.content}" for part in returned)
+        return
+    if command == "sent":
+        yield f"{len(sent)} sent: {', '.join(sent)}"
         return
     if command == "turns":
         yield f"{sum(_is_prompt(message) for message in messages)} turns"
@@ -96,7 +120,8 @@ def _is_prompt(message: ModelMessage) -> bool:
 
 def _has_tool_result(messages: list[ModelMessage]) -> bool:
     last = messages[-1]
-    return isinstance(last, ModelRequest) and any(isinstance(part, ToolReturnPart) for part in last.parts)
+    # Beside a prompt it belongs to the turn before: calls that were denied by that prompt.
+    return not _is_prompt(last) and any(isinstance(part, ToolReturnPart) for part in last.parts)
 
 
 agent = Agent(FunctionModel(stream_function=_script, model_name="scripted"), name="scripted")  # pyright: ignore[reportArgumentType]
@@ -125,3 +150,27 @@ async def add(a: int, b: int) -> int:
     """Add two numbers."""
     await asyncio.sleep(0.3)
     return a + b
+
+
+sent: list[str] = []
+"""What `send_mail` was really called with in this process."""
+
+
+@agent.tool_plain(requires_approval=True)
+async def send_mail(to: str, text: str, copies: int = 1) -> str:
+    """Send a mail."""
+    await asyncio.sleep(0.3)
+    sent.append(f"{text!r} to {to}")
+    return f"Sent {copies} to {to}."
+
+
+@agent.tool_plain
+def ask_person(question: str) -> str:
+    """Ask the person something."""
+    raise CallDeferred(kind="question")
+
+
+@agent.tool_plain
+def measure(what: str) -> str:
+    """Have something measured elsewhere."""
+    raise CallDeferred

@@ -53,7 +53,7 @@ def parts(messages: Sequence[ModelMessage]) -> list[list[object]]:
 
 
 async def unfinished(journal: Journal) -> dict[tuple[str, str], list[list[object]]]:
-    return {(run.conversation_id, run.prompt_id): parts(run.messages) for run in await journal.unfinished()}
+    return {(run.conversation_id, run.follows): parts(run.messages) for run in await journal.unfinished()}
 
 
 def said(text: str, conversation_id: str = "c") -> Progress:
@@ -95,7 +95,7 @@ async def test_finished_messages_come_back_whole(journal: Journal) -> None:
     _, messages = await reply()
     await journal.write([Progress("c", "p", messages=messages)])
     [run] = await journal.unfinished()
-    assert (run.conversation_id, run.prompt_id, run.messages) == ("c", "p", messages)
+    assert (run.conversation_id, run.follows, run.messages) == ("c", "p", messages)
 
 
 @pytest.mark.parametrize("failing", range(0, 20, 3))
