@@ -5,8 +5,8 @@ const parley = (() => {
   const announced = {}; // The newest token of each conversation, as announced.
   let props, trigger; // The `status` component's: its value is the state of the page, its events go to the server.
   let source = null; // The open announcements.
-  let pending = null; // The message on its way: its number and text.
-  let returned = ""; // The text of a message that was not sent, on its way back to the box.
+  let pending = null; // The message on its way: its number, text and files.
+  let returned = null; // A message that was not sent, on its way back to the box.
   let painted = Date.now(); // When the last frame came.
   let listing = 0; // The timer of the list's next refresh.
   let span = null; // The part of the conversation that is asked for; none is the newest.
@@ -102,8 +102,13 @@ const parley = (() => {
     }
   }
 
+  const uploading = () => !!document.querySelector("#message .loader");
+  const nameOf = (file) => file.orig_name || file.path.split("/").at(-1);
+  const inert = (name) => name.replace(/[^\p{L}\p{N} .,()-]/gu, (mark) => `&#${mark.codePointAt(0)};`);
+  const said = (text) => ({ role: "user", content: [{ type: "text", text }], metadata: {}, options: null });
+
   function giveBack() {
-    returned = pending.text;
+    returned = pending;
     pending = null;
     trigger("clear");
   }
@@ -194,28 +199,36 @@ const parley = (() => {
     },
     // What the events' `js` do before they go to the server, and instead of going there.
     opened: (value) => ({ ...value, conversation: inAddress(), span: (span = spanInAddress()) }),
-    typed(text, messages) {
-      if (!text.trim() || pending || status().phase !== "idle") return [text, messages];
-      pending = { sent: Date.now(), text };
+    typed(message, messages) {
+      const { text, files } = message;
+      if ((!text.trim() && !files.length) || pending || uploading() || status().phase !== "idle") return [message, messages];
+      pending = { sent: Date.now(), text, files: [...files] };
       sessionStorage.setItem("parley-sent", text);
       document.body.dataset.phase = "sending";
       scroll.follow();
-      const shown = { role: "user", content: [{ type: "text", text: text.slice(0, 20_000) }], metadata: {}, options: null };
-      return ["", status().last == null ? [...messages, shown] : messages];
+      const shown = [...files.map(nameOf).map(inert), text.slice(0, 20_000)].filter((said) => said.trim()).map(said);
+      return [{ text: "", files: [] }, status().last == null ? [...messages, ...shown] : messages];
     },
-    sending(text, value) {
+    sending(message, value) {
       span = null;
       const first = pending && !pending.sending;
       if (first) pending.sending = true;
       return [
-        first ? pending.text : text,
-        { ...value, conversation: inAddress(), span, sent: first ? pending.sent : null, early: pending && !first },
+        first ? { text: pending.text, files: pending.files } : message,
+        {
+          ...value,
+          conversation: inAddress(),
+          span,
+          sent: first ? pending.sent : null,
+          early: pending && !first,
+          uploading: !pending && uploading(),
+        },
       ];
     },
-    boxed(text) {
-      const back = returned || (text ? "" : draft.text);
-      returned = "";
-      return [back, text].filter(Boolean).join("\n\n");
+    boxed({ text, files }) {
+      const back = returned ?? { text: text ? "" : draft.text, files: [] };
+      returned = null;
+      return { text: [back.text, text].filter(Boolean).join("\n\n"), files: [...back.files, ...files] };
     },
   };
 })();
