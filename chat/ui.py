@@ -27,6 +27,7 @@ from chat.choices import Choice
 from chat.database import DatabaseError, DatabaseUnavailable
 from chat.file_route import FILE_ROUTE, serve_file
 from chat.identity import Owner, owner_of
+from chat.kinds import kinds_text
 from chat.library import Listed
 from chat.message_box import message_box, upload_folder
 from chat.models import ChatAgent
@@ -100,7 +101,6 @@ class ChatPage(gr.ChatInterface):
             self.converse,
             chatbot=_chatbot(agent, settings),
             textbox=message_box(accepted_media(agent.chosen(None).model)),
-            multimodal=True,
             delete_cache=(UPLOADS_CHECKED, UPLOADS_KEPT),
             title=settings.title,
             examples=list(settings.examples) or None,
@@ -131,7 +131,7 @@ class ChatPage(gr.ChatInterface):
             # Not yet any of a view's phases: the first one that is painted must be seen as a change.
             value={**_status(View(None)), "phase": "loading"},
             html_template="<p role='status' aria-live='polite'>${value.notice || ''}</p><p>${value.spent || ''}</p>",
-            js_on_load="parley.start(props, trigger, watch)",
+            js_on_load=f"parley.start(props, trigger, watch, {json.dumps(self._attachable())})",
             apply_default_css=False,
             elem_id="status",
         )
@@ -161,6 +161,7 @@ class ChatPage(gr.ChatInterface):
             concurrency_limit=None,
             **as_it_is,
         )
+        self.textbox.change(None, [self.textbox], None, js="(box) => parley.attached(box)", api_visibility="private")
         page.clear(None, [self.textbox], [self.textbox], js="(box) => parley.boxed(box)", api_visibility="private")
         self.load(self.watch, [page], frame, js="(status) => parley.opened(status)", **quiet)
         newest.click(None, None, None, js="() => parley.newest()", api_visibility="private")
@@ -169,6 +170,11 @@ class ChatPage(gr.ChatInterface):
         self.chatbot.retry(self.retry, [page], frame, **quiet)
         self.chatbot.option_select(self.option, [page], frame, **quiet)
         self.textbox.stop(self.stop, [page], None, api_name="stop", show_progress="hidden", queue=False)
+
+    def _attachable(self) -> dict[str, object]:
+        """What the page's script has to know of attachments: the server checks them all the same."""
+        accepted = accepted_media(self._agent.chosen(None).model)
+        return {"kinds": kinds_text(accepted), "largest": _largest(self._settings)}
 
     def _render_library(self) -> None:
         new = gr.Button("New chat", variant="secondary", elem_id="new-chat")
@@ -298,9 +304,8 @@ class ChatPage(gr.ChatInterface):
     async def _limits(self, services: Services, owner: Owner, conversation: str | None) -> Limits:
         """What can be attached to a message: what the conversation's model takes."""
         choice = await services.choices.read(owner, conversation) if conversation else Choice()
-        size = int(self._settings.max_file_mb * 1_000_000)
         accepted = accepted_media(self._agent.chosen(choice.model).model)
-        return Limits(upload_folder(), size, self._settings.max_files, accepted)
+        return Limits(upload_folder(), _largest(self._settings), self._settings.max_files, accepted)
 
     def _do_beside(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something that the page doesn't wait for, and that can be left undone."""
@@ -335,6 +340,11 @@ async def announcements(request: Request) -> Response:
 
 
 ROUTES = [Route("/parley/announcements", announcements), Route(FILE_ROUTE, serve_file)]
+
+
+def _largest(settings: Settings) -> int:
+    """The size of the largest file that can be attached, in bytes."""
+    return int(settings.max_file_mb * 1_000_000)
 
 
 def _services(request: gr.Request) -> Services:
