@@ -4,11 +4,13 @@ The page takes all of them from the chat's own address. A file elsewhere is a li
 who reads the conversation.
 """
 
-from typing import Any
+import re
+from collections.abc import Mapping
+from typing import Any, cast
 
-from pydantic_ai.messages import BinaryContent, FileUrl, UploadedFile
+from pydantic_ai.messages import BinaryContent, FileUrl, TextContent, UploadedFile
 
-from chat.markup import code, inert, json_text, link, quoted, size_text
+from chat.markup import code, details, fenced, inert, json_text, link, quoted, size_text
 from chat.shown import FileLink, Place
 
 
@@ -22,6 +24,26 @@ def file(item: Any, place: Place) -> str:
     if isinstance(item, UploadedFile):
         return f"File {inert(item.file_id)} at {inert(item.provider_name)}"
     return code(json_text(item), "json")
+
+
+def text_file(name: str, words: str) -> TextContent:
+    """A text file as a part of a prompt: its name, and the text to the character, in a fence."""
+    language = re.search(r"\.([A-Za-z0-9]+)$", name)
+    block = fenced(words, language[1].lower() if language else "text")
+    before = f"{name}\n\n"
+    at = len(before) + block.index("\n") + 1
+    return TextContent(f"{before}{block}", metadata={"file": name, "at": at, "length": len(words)})
+
+
+def is_text_file(item: object) -> bool:
+    """Whether a piece of a prompt is a text file that `text_file` made."""
+    return isinstance(item, TextContent) and _known_text(item) is not None
+
+
+def shown_text_file(item: TextContent) -> str:
+    """A text file in a prompt: its name and size, and on demand what is in it."""
+    name, words = _known_text(item) or ("", item.content)
+    return details(f"{name} · {size_text(len(words.encode(errors='replace')))}", code(words, "text"))
 
 
 def is_file(item: object) -> bool:
@@ -44,3 +66,14 @@ def _media(item: BinaryContent, found: FileLink) -> str:
 def _unavailable(item: BinaryContent, place: Place) -> str:
     reason = "shown once the reply is saved" if place.live else "not available here"
     return f"A file ({inert(item.media_type)}) · *{reason}*"
+
+
+def _known_text(item: TextContent) -> tuple[str, str] | None:
+    metadata = cast("object", item.metadata)
+    if not isinstance(metadata, Mapping):
+        return None
+    known = cast("Mapping[str, object]", metadata)
+    name, at, length = known.get("file"), known.get("at"), known.get("length")
+    if not (isinstance(name, str) and isinstance(at, int) and isinstance(length, int)):
+        return None
+    return name, item.content[at : at + length]

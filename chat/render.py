@@ -8,6 +8,7 @@ nothing raises.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import groupby
 from pathlib import PurePosixPath
 from typing import Any, cast
 
@@ -37,7 +38,7 @@ from pydantic_ai.messages import (
     WebCitationSource,
 )
 
-from chat.file_render import file
+from chat.file_render import file, is_text_file, shown_text_file
 from chat.markup import code, inert, json_text, link, seconds_text
 from chat.shown import Answer, FileLink, GradioMessage, Place, Role, Showing, block, text
 from chat.timing import thinking_key
@@ -205,16 +206,27 @@ def _nested(answer: Answer, parent_id: str, showing: Showing) -> Iterator[Gradio
 
 
 def _user_prompt(part: UserPromptPart, place: Place) -> Iterable[GradioMessage]:
-    said = "\n\n".join(_texts(part.content))
-    if len(said) > SHOWN_PROMPT:
-        rest = f"… and {len(said) - SHOWN_PROMPT:,} more characters, which the model was sent too."
-        said = f"{said[:SHOWN_PROMPT]}\n\n*{rest}*"
-    if said:
-        yield text("user", said)
-    if not isinstance(part.content, str):
-        for item in part.content:
-            if not isinstance(item, str | TextContent | CachePoint):
-                yield text("user", file(item, place))
+    content = [part.content] if isinstance(part.content, str) else part.content
+    left = SHOWN_PROMPT
+    for words, items in groupby(content, key=_is_words):
+        if not words:
+            yield from (text("user", _attached(item, place)) for item in items if not isinstance(item, CachePoint))
+            continue
+        said = "\n\n".join(_texts(list(items)))
+        if len(said) > left:
+            rest = f"… and {len(said) - left:,} more characters, which the model was sent too."
+            said = f"{said[:left]}\n\n*{rest}*"
+        left = max(0, left - len(said))
+        if said:
+            yield text("user", said)
+
+
+def _attached(item: Any, place: Place) -> str:
+    return shown_text_file(item) if isinstance(item, TextContent) else file(item, place)
+
+
+def _is_words(item: object) -> bool:
+    return isinstance(item, str | TextContent) and not is_text_file(item)
 
 
 def _reply_text(part: TextPart, place: Place) -> Iterable[GradioMessage]:
@@ -363,8 +375,8 @@ def _source(source: CitationSource) -> str:
 def _texts(content: str | Sequence[UserContent]) -> list[str]:
     if isinstance(content, str):
         return [content]
-    texts = (item if isinstance(item, str) else item.content for item in content if isinstance(item, str | TextContent))
-    return list(texts)
+    words = (item for item in content if _is_words(item))
+    return [item.content if isinstance(item, TextContent) else cast("str", item) for item in words]
 
 
 _BACKSLASH = "\\"

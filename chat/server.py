@@ -116,6 +116,7 @@ class Server:
                 ssr_mode=False,
                 pwa=False,
                 max_threads=1_000,
+                max_file_size=int(self._settings.max_file_mb * 1_000_000),
                 state_session_capacity=1_000,
             )
         except OSError as error:

@@ -85,6 +85,10 @@ class Settings(BaseSettings):
         ge=1,
         description="How many of a conversation's newest messages the model is given; all of them are kept.",
     )
+    max_file_mb: float = Field(
+        default=20, gt=0, description="The largest file that can be attached to a message, in megabytes."
+    )
+    max_files: int = Field(default=10, ge=1, description="How many files can be attached to a message.")
 
     @field_validator("examples", mode="before")
     @classmethod

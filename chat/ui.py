@@ -22,15 +22,19 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from chat.abilities import accepted_media
+from chat.attachments import Limits, Sent, prompt_of
 from chat.choice_form import choice_form
 from chat.choices import Choice
 from chat.database import DatabaseError, DatabaseUnavailable
 from chat.decisions import DecisionRefused, decisions_from_page
 from chat.file_route import FILE_ROUTE, serve_file
 from chat.identity import Owner, owner_of
+from chat.kinds import kinds_text
 from chat.library import Listed
+from chat.message_box import message_box, upload_folder
 from chat.models import ChatAgent
-from chat.render import GradioMessage, PromptRefused, prompt_from
+from chat.render import GradioMessage, PromptRefused
 from chat.runs import ConversationBusy, ConversationMissing, Run, ShuttingDown
 from chat.services import Services
 from chat.settings import Settings
@@ -51,12 +55,26 @@ HEAD = "".join(
 )
 """What the page's head holds beside Gradio's own."""
 
+PREPARED = 5000
+"""Messages up to which a conversation that was opened is read ahead for its next reply: 0.1 s for each 1,000."""
+
+UPLOADS_KEPT = 6 * 3600
+"""Seconds that an uploaded file is kept for a message. What was sent is in the database.
+
+It isn't removed when it was sent: the same file of the same name, attached by somebody else, is the same upload.
+"""
+
+UPLOADS_CHECKED = 600
+"""Seconds between two looks for uploads that are older."""
+
 LISTED = 100
 """Conversations that the sidebar lists."""
 
 CONTINUE = "Continue exactly where you stopped."
 
 NO_COOKIE = "Your browser keeps no cookies for this page, so it can't know which conversations are yours. Allow them."
+
+UPLOADING = "A file is still on its way. Send the message again in a moment."
 
 EARLY = "The message before is still on its way. Send this one in a moment."
 
@@ -94,12 +112,14 @@ class ChatPage(gr.ChatInterface):
 
     def __init__(self, agent: ChatAgent, settings: Settings) -> None:
         self._agent = agent
+        self._settings = settings
         self._watching: dict[tuple[Owner, str | None], object] = {}
         self._beside: set[asyncio.Task[None]] = set()
         super().__init__(  # pyright: ignore[reportUnknownMemberType]  # Gradio leaves a list's items open
             self.converse,
             chatbot=_chatbot(agent, settings),
-            textbox=_textbox(),
+            textbox=message_box(accepted_media(agent.chosen(None).model)),
+            delete_cache=(UPLOADS_CHECKED, UPLOADS_KEPT),
             title=settings.title,
             examples=list(settings.examples) or None,
             cache_examples=False,  # Spaces turn it on, and would ask the model before anybody came.
@@ -129,7 +149,7 @@ class ChatPage(gr.ChatInterface):
             # Not yet any of a view's phases: the first one that is painted must be seen as a change.
             value={**_status(View(None)), "phase": "loading"},
             html_template="<p role='status' aria-live='polite'>${value.notice || ''}</p><p>${value.spent || ''}</p>",
-            js_on_load="parley.start(props, trigger, watch)",
+            js_on_load=f"parley.start(props, trigger, watch, {json.dumps(self._attachable())})",
             apply_default_css=False,
             elem_id="status",
         )
@@ -153,7 +173,7 @@ class ChatPage(gr.ChatInterface):
             None,
             [self.textbox, self.chatbot],
             [self.textbox, self.chatbot],
-            js="(text, messages) => parley.typed(text, messages)",
+            js="(message, messages) => parley.typed(message, messages)",
             trigger_mode="multiple",
             api_visibility="private",
         )
@@ -161,13 +181,14 @@ class ChatPage(gr.ChatInterface):
             self.converse,
             [self.textbox, page],
             frame,
-            js="(text, status) => parley.sending(text, status)",
+            js="(message, status) => parley.sending(message, status)",
             trigger_mode="multiple",  # A second message while one is answered is told so, not swallowed.
             api_name="chat",
             concurrency_limit=None,
             **as_it_is,
         )
-        page.clear(None, [self.textbox], [self.textbox], js="(text) => parley.boxed(text)", api_visibility="private")
+        self.textbox.change(None, [self.textbox], None, js="(box) => parley.attached(box)", api_visibility="private")
+        page.clear(None, [self.textbox], [self.textbox], js="(box) => parley.boxed(box)", api_visibility="private")
         self.load(self.watch, [page], frame, js="(status) => parley.opened(status)", **quiet)
         briefly: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
         self.choice.input(self.choose, [self.choice, page], [self.choice], trigger_mode="always_last", **briefly)
@@ -196,6 +217,11 @@ class ChatPage(gr.ChatInterface):
             )
         column.children.insert(column.children.index(self.chatbot) + 1, column.children.pop())
 
+    def _attachable(self) -> dict[str, object]:
+        """What the page's script has to know of attachments: the server checks them all the same."""
+        accepted = accepted_media(self._agent.chosen(None).model)
+        return {"kinds": kinds_text(accepted), "largest": _largest(self._settings)}
+
     def _render_library(self) -> None:
         new = gr.Button("New chat", variant="secondary", elem_id="new-chat")
         new.click(None, None, None, js="() => parley.open(null)", api_visibility="private")
@@ -218,15 +244,17 @@ class ChatPage(gr.ChatInterface):
             trigger_mode="always_last",
         )
 
-    async def converse(self, text: str, status: Status, request: gr.Request) -> AsyncGenerator[Frame, None]:
+    async def converse(self, message: object, status: Status, request: gr.Request) -> AsyncGenerator[Frame, None]:
         """Send a message, to the conversation of `status` or to a new one, and stream it as it becomes.
+
+        The message is a text, or a dict with `text` and `files` that were uploaded.
 
         Yields the messages that the page shows, and the state of the conversation: `conversation` is its id, `phase`
         is `idle` once the reply is complete and saved.
         """
         status = _status_from(status)
         try:
-            run = await self._send(text, status, request)
+            run = await self._send(Sent.from_page(message), status, request)
         except _EXPECTED as error:
             gr.Warning(str(error), title="Not sent")
             status["refused"] = status.get("sent")
@@ -341,26 +369,33 @@ class ChatPage(gr.ChatInterface):
             return ""
         return "".join(map(_link, await _services(request).library.conversations(owner, limit=LISTED)))
 
-    async def _send(self, text: str, status: Status, request: gr.Request) -> Run:
+    async def _send(self, sent: Sent, status: Status, request: gr.Request) -> Run:
         services, owner = _services(request), _owner(request)
         if status.get("early"):
             raise Refused(EARLY)
-        prompt = prompt_from(text)
-        conversation = status.get("conversation")
-        choice = self._first_choice(status)
-        run = await services.runs.send(
-            owner, _conversation(status) if conversation else None, prompt, self._agent, choice
-        )
+        if status.get("uploading"):
+            raise Refused(UPLOADING)
+        conversation = _conversation(status) if status.get("conversation") else None
+        choice = await self._choice(services, owner, conversation, status)
+        prompt = await prompt_of(sent, self._limits(choice))
+        run = await services.runs.send(owner, conversation, prompt, self._agent, choice)
         if not conversation:
-            self._do_beside(services.library.title_from_prompt(owner, run.conversation_id, prompt))
+            self._do_beside(services.library.title_from_prompt(owner, run.conversation_id, sent.title))
         return run
 
-    def _first_choice(self, status: Status) -> Choice:
-        """What a page that shows no conversation yet has chosen for the one that its message begins."""
+    async def _choice(self, services: Services, owner: Owner, conversation: str | None, status: Status) -> Choice:
+        """What is chosen for a conversation, or on a page that shows none yet, for the one that its message begins."""
+        if conversation is not None:
+            return await services.choices.read(owner, conversation)
         try:
             return self._agent.choice(status.get("choice") or {})
         except ValueError as error:
             raise Refused(str(error)) from error
+
+    def _limits(self, choice: Choice) -> Limits:
+        """What can be attached to a message: what the conversation's model takes."""
+        accepted = accepted_media(self._agent.chosen(choice.model).model)
+        return Limits(upload_folder(), _largest(self._settings), self._settings.max_files, accepted)
 
     def _do_beside(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something that the page doesn't wait for, and that can be left undone."""
@@ -395,6 +430,11 @@ async def announcements(request: Request) -> Response:
 
 
 ROUTES = [Route("/parley/announcements", announcements), Route(FILE_ROUTE, serve_file)]
+
+
+def _largest(settings: Settings) -> int:
+    """The size of the largest file that can be attached, in bytes."""
+    return int(settings.max_file_mb * 1_000_000)
 
 
 def _services(request: gr.Request) -> Services:
@@ -466,18 +506,3 @@ def _chatbot(agent: ChatAgent, settings: Settings) -> gr.Chatbot:
 def _welcome(agent: ChatAgent, settings: Settings) -> str:
     lines = [f"# {settings.title}", settings.description, f"<small>Answers come from {agent.model_name}.</small>"]
     return "\n\n".join([*lines, f"<small>{agent.notice}</small>"] if agent.notice else lines)
-
-
-def _textbox() -> gr.Textbox:
-    return gr.Textbox(
-        show_label=False,
-        label="Message",
-        placeholder="Write a message",
-        container=False,
-        autofocus=True,
-        lines=1,
-        max_lines=12,
-        submit_btn=True,
-        stop_btn=True,
-        elem_id="message",
-    )

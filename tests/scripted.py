@@ -1,7 +1,7 @@
 """A scripted agent, to try the chat without a model: `python app.py --agent tests.scripted:agent`.
 
 What it does is said in the prompt: `fast`, `slow 30`, `long 5000`, `think`, `tool`, `tool forever`, `tool blocked`,
-`calls`, `approve`, `approve two`, `ask`, `outside`, `sent`, `hang`, `fail`, `markdown`, `turns`, `count ...`,
+`calls`, `approve`, `approve two`, `ask`, `outside`, `sent`, `hang`, `fail`, `markdown`, `turns`, `files`, `count ...`,
 `echo ...`. Anything else is answered in a few words.
 """
 
@@ -9,11 +9,13 @@ import asyncio
 import json
 import re
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from hashlib import sha256
 
 from pydantic_ai import Agent, CallDeferred, ModelMessage
-from pydantic_ai.messages import ToolReturnPart, UserPromptPart
+from pydantic_ai.messages import BinaryContent, TextContent, ToolReturnPart, UserContent, UserPromptPart
 from pydantic_ai.models.function import AgentInfo, DeltaThinkingPart, DeltaToolCall, FunctionModel
+from pydantic_ai.profiles import ModelProfile
 
 TOKEN_SECONDS = 0.01
 
@@ -86,6 +88,9 @@ async def _script(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterato
     if command == "sent":
         yield f"{len(sent)} sent: {', '.join(sent)}"
         return
+    if command == "files":
+        yield "\n\n".join(_files(messages)) or "no files"
+        return
     if command == "turns":
         yield f"{sum(_is_prompt(message) for message in messages)} turns"
         return
@@ -110,8 +115,25 @@ def _words(command: str, rest: str) -> list[str]:
 
 
 def _last_prompt(messages: list[ModelMessage]) -> str:
+    content = _last_content(messages)
+    return "\n\n".join(item for item in content if isinstance(item, str))
+
+
+def _files(messages: list[ModelMessage]) -> list[str]:
+    """What the last prompt's files are: name, type, size and hash of each; of a text, all of it."""
+    found: list[str] = []
+    for item in _last_content(messages):
+        if isinstance(item, BinaryContent):
+            found.append(f"{item.identifier} {item.media_type} {len(item.data)} {sha256(item.data).hexdigest()}")
+        elif isinstance(item, TextContent):
+            found.append(item.content)
+    return found
+
+
+def _last_content(messages: list[ModelMessage]) -> Sequence[UserContent]:
     prompts = [part for message in messages for part in message.parts if isinstance(part, UserPromptPart)]
-    return str(prompts[-1].content)
+    content = prompts[-1].content
+    return [content] if isinstance(content, str) else content
 
 
 def _is_prompt(message: ModelMessage) -> bool:
@@ -125,6 +147,21 @@ def _has_tool_result(messages: list[ModelMessage]) -> bool:
 
 
 agent = Agent(FunctionModel(stream_function=_script, model_name="scripted"), name="scripted")  # pyright: ignore[reportArgumentType]
+
+readers = Agent(
+    FunctionModel(
+        stream_function=_script,  # pyright: ignore[reportArgumentType]
+        model_name="readers",
+        profile=ModelProfile(
+            supports_image_input=False,
+            supports_document_input=False,
+            supports_audio_file_input=False,
+            supports_video_input=False,
+        ),
+    ),
+    name="readers",
+)
+"""The same for a model that takes nothing but text."""
 
 
 waited = 0

@@ -43,6 +43,8 @@ def test_every_setting_can_be_given_as_a_variable_and_as_a_flag(directory: Path)
         "timeout": "12.5",
         "max_runs": "3",
         "history": "50",
+        "max_file_mb": "2.5",
+        "max_files": "4",
     }
     expected = {
         **values,
@@ -52,6 +54,8 @@ def test_every_setting_can_be_given_as_a_variable_and_as_a_flag(directory: Path)
         "timeout": 12.5,
         "max_runs": 3,
         "history": 50,
+        "max_file_mb": 2.5,
+        "max_files": 4,
     }
     assert values.keys() == Settings.model_fields.keys()
     flags = [word for name, value in values.items() for word in (f"--{name.replace('_', '-')}", value)]
