@@ -219,7 +219,11 @@ const parley = (() => {
         { ...value, conversation: inAddress(), span, sent: first ? pending.sent : null, early: pending && !first },
       ];
     },
-    deciding: (value) => ({ ...value, conversation: inAddress(), span: (span = null), decisions: chosen }),
+    deciding(value) {
+      span = null;
+      // The number comes back, so that also a refusal, which changes nothing, is a change to the page.
+      return { ...value, conversation: inAddress(), span, decisions: chosen, decided: Date.now() };
+    },
     boxed(text) {
       const back = returned || (text ? "" : draft.text);
       returned = "";

@@ -393,6 +393,7 @@ def _status(view: View, sent: Status | None = None) -> Status:
         "pending": [asdict(call) for call in view.pending],
         "accepted": sent.get("accepted"),
         "refused": sent.get("refused"),
+        "decided": sent.get("decided"),
         "keepalive": KEEPALIVE_SECONDS,
     }
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -10,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic_ai import Agent, CallDeferred, ModelMessage, Tool
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+from pydantic_ai import Agent, CallDeferred, DeferredToolRequests, ModelMessage, Tool
 from pydantic_ai.messages import ModelResponse, ToolReturnPart, UserPromptPart
 from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
-
-from playwright.sync_api import BrowserContext, Page, expect
 
 from chat.decisions import Decision, DecisionRefused, PendingCall, decisions_from_page
 from chat.identity import Owner
@@ -454,11 +452,31 @@ async def test_a_kill_after_the_approved_call_returned_keeps_its_result_once(
     assert slow.sent == ["ann"]
 
 
+@pytest.mark.anyio
+async def test_only_an_agent_with_an_output_validator_keeps_its_own_output_types() -> None:
+    async def outputs(agent: Agent[Any, Any]) -> object:
+        chat_agent = ChatAgent(agent, (ChatModel("test"),))
+        return (await chat_agent.run_arguments("visitor:anna", "c")).get("output_type")
+
+    validated = Agent("test")
+    validated.output_validator(lambda output: output)
+    assert await outputs(Agent("test")) == [str, DeferredToolRequests]
+    assert await outputs(Agent("test", output_type=[str, int])) == [str, int, DeferredToolRequests]
+    assert await outputs(Agent("test", output_type=[str, DeferredToolRequests])) is None
+    assert await outputs(validated) is None
+
+
 # In a browser
 
 
 def form(page: Page) -> Any:
     return page.locator("#decisions-form")
+
+
+def settled(page: Page, text: str) -> None:
+    """Wait until the reply is complete, with this in it."""
+    expect(page.locator(".bot.message").last).to_contain_text(text)
+    expect(page.locator("body")).to_have_attribute("data-phase", "idle")
 
 
 def act(page: Page, label: str, call: str = "send_mail") -> None:
@@ -481,7 +499,7 @@ class TestForm:
         expect(form(page)).to_be_hidden()
         ask(page, "echo meanwhile")
         assert replies(page) == ["meanwhile"]
-        page.go_back()
+        expect(page.locator("#conversations")).to_contain_text("echo meanwhile")
         page.locator("#conversations a").get_by_text("approve").click()
         expect(form(page)).to_contain_text("ann@example.com")
         chat.kill()
@@ -495,7 +513,7 @@ class TestForm:
         expect(form(page).get_by_role("alert")).to_contain_text("This is not JSON")
         arguments.fill('{"to": "zoe@example.com", "text": "Hello Zoe"}')
         arguments.press("Control+Enter")
-        expect(page.locator(".bot.message").last).to_contain_text("success: Sent 1 to zoe@example.com.")
+        settled(page, "success: Sent 1 to zoe@example.com.")
         expect(form(page)).to_be_hidden()
         ask(page, "sent")
         assert replies(page)[-1] == "1 sent: 'Hello Zoe' to zoe@example.com"
@@ -508,7 +526,7 @@ class TestForm:
         act(page, "Deny")
         page.get_by_role("textbox", name="Why not?").fill("Not today.")
         page.get_by_role("textbox", name="Why not?").press("Enter")
-        expect(page.locator(".bot.message").last).to_contain_text("denied: Not today.")
+        settled(page, "denied: Not today.")
         expect(form(page)).to_be_hidden()
 
     def test_several_are_decided_one_by_one_or_together_and_nothing_happens_before_the_last(self, page: Page) -> None:
@@ -521,8 +539,8 @@ class TestForm:
         act(page, "Deny", "send_mail, 1 of 2")
         act(page, "Deny", "send_mail, 1 of 2")
         act(page, "Approve", "send_mail, 2 of 2")
-        expect(page.locator(".bot.message").last).to_contain_text("denied: The tool call was denied.")
-        expect(page.locator(".bot.message").last).to_contain_text("success: Sent 2 to ben@example.com.")
+        settled(page, "denied: The tool call was denied.")
+        settled(page, "success: Sent 2 to ben@example.com.")
         ask(page, "approve two")
         page.get_by_role("button", name="Approve all").click()
         expect(page.locator(".bot.message").last).to_contain_text(
@@ -535,15 +553,15 @@ class TestForm:
         expect(form(other)).to_contain_text("ann@example.com")
         act(page, "Approve")
         expect(form(other)).to_be_hidden()
-        expect(other.locator(".bot.message").last).to_contain_text("success: Sent 1 to ann@example.com.")
-        expect(page.locator(".bot.message").last).to_contain_text("success: Sent 1 to ann@example.com.")
+        settled(other, "success: Sent 1 to ann@example.com.")
+        settled(page, "success: Sent 1 to ann@example.com.")
 
     def test_a_decision_that_comes_second_is_told_so(self, page: Page, visitor: BrowserContext) -> None:
         ask(page, "approve")
         other = open_page(visitor, page.url)
         expect(form(other)).to_contain_text("ann@example.com")
         act(page, "Approve")
-        expect(page.locator(".bot.message").last).to_contain_text("success: Sent 1 to ann@example.com.")
+        settled(page, "success: Sent 1 to ann@example.com.")
         ask(page, "sent")
         count = replies(page)[-1].partition(" ")[0]
         expect(form(other)).to_be_hidden()
@@ -551,8 +569,9 @@ class TestForm:
         expect(form(other)).to_contain_text("ann@example.com")
         # The other tab sends what was decided about before.
         other.evaluate(
-            "parley.deciding = value => ({...value, decisions: {token: 'old', calls: [{"
-            "id: value.pending[0].id, fingerprint: value.pending[0].fingerprint, verdict: 'approve'}]}})"
+            "parley.deciding = (real => value => {"
+            "const made = real(value); return {...made, decisions: {...made.decisions, token: 'old'}};"
+            "})(parley.deciding); 0"
         )
         act(other, "Approve")
         expect(other.locator(".toast-wrap")).to_contain_text("This was decided already")
@@ -560,16 +579,40 @@ class TestForm:
         send(page, "sent")
         expect(page.locator(".bot.message").last).to_contain_text(f"{count} sent")
 
+    def test_what_another_visitor_sends_for_it_has_no_effect(self, page: Page, browser: Browser, chat: Chat) -> None:
+        ask(page, "sent")
+        before = replies(page)[-1].partition(" ")[0]
+        ask(page, "approve")
+        page.evaluate(
+            "parley.deciding = (real => value => {"
+            "window.held = real(value); return {...held, decisions: null};"
+            "})(parley.deciding); 0"
+        )
+        act(page, "Approve")
+        expect(page.locator(".toast-wrap")).to_contain_text("This decision can't be read")
+        held = page.evaluate("held")
+        context = browser.new_context()
+        stranger = open_page(context, chat.url)
+        ask(stranger, "approve")
+        stranger.evaluate("held => { parley.deciding = () => held }", held)
+        act(stranger, "Approve")
+        expect(stranger.locator(".toast-wrap")).to_contain_text("This conversation does not exist.")
+        context.close()
+        page.reload()
+        expect(form(page)).to_contain_text("ann@example.com")
+        ask(page, "sent")
+        assert replies(page)[-1].partition(" ")[0] == before
+
     def test_a_question_and_an_outside_result_are_answered(self, page: Page) -> None:
         ask(page, "ask")
         expect(form(page)).to_contain_text("Which colour do you like?")
         page.get_by_role("textbox", name="Your answer").fill("Green {{value}}")
         act(page, "Answer", "ask_person")
-        expect(page.locator(".bot.message").last).to_contain_text("success: Green {{value}}")
+        settled(page, "success: Green {{value}}")
         ask(page, "outside")
         page.get_by_role("textbox", name="The result, as JSON or text").fill('{"celsius": 21}')
         act(page, "Give result", "measure")
-        expect(page.locator(".bot.message").last).to_contain_text("success: {'celsius': 21}")
+        settled(page, "success: {'celsius': 21}")
 
     def test_a_message_instead_denies_what_waits(self, page: Page) -> None:
         ask(page, "approve")
@@ -578,11 +621,9 @@ class TestForm:
         expect(page.locator(".thought-group")).to_contain_text("denied")
         assert replies(page)[-1] == "something else"
 
-    def test_on_a_phone_the_form_fits_and_leaves_the_message_box_in_sight(
-        self, chat: Chat, visitor: BrowserContext
-    ) -> None:
-        page = open_page(visitor, chat.url)
-        page.set_viewport_size({"width": 390, "height": 700})
+    def test_on_a_phone_the_form_fits_and_leaves_the_message_box_in_sight(self, chat: Chat, browser: Browser) -> None:
+        context = browser.new_context(viewport={"width": 390, "height": 700})
+        page = open_page(context, chat.url)
         ask(page, "approve two")
         expect(form(page)).to_be_visible()
         box = form(page).bounding_box()
@@ -594,3 +635,4 @@ class TestForm:
         assert box["y"] >= 0
         assert box["y"] + box["height"] <= message["y"]
         assert message["y"] + message["height"] <= 700
+        context.close()
