@@ -210,7 +210,6 @@ class ChatPage(gr.ChatInterface):
             gr.HTML(
                 value="",
                 html_template="<section id='decisions-form' aria-label='Waiting for your decision' hidden></section>",
-                padding=False,
                 apply_default_css=False,
                 js_on_load=None,
                 elem_id="decisions",

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
-from pydantic_ai import Agent, CallDeferred, ModelMessage, Tool
+from pydantic_ai import Agent, CallDeferred, DeferredToolRequests, ModelMessage, Tool
 from pydantic_ai.messages import ModelResponse, ToolReturnPart, UserPromptPart
 from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
 
@@ -452,6 +452,20 @@ async def test_a_kill_after_the_approved_call_returned_keeps_its_result_once(
     assert slow.sent == ["ann"]
 
 
+@pytest.mark.anyio
+async def test_only_an_agent_with_an_output_validator_keeps_its_own_output_types() -> None:
+    async def outputs(agent: Agent[Any, Any]) -> object:
+        chat_agent = ChatAgent(agent, (ChatModel("test"),))
+        return (await chat_agent.run_arguments("visitor:anna", "c")).get("output_type")
+
+    validated = Agent("test")
+    validated.output_validator(lambda output: output)
+    assert await outputs(Agent("test")) == [str, DeferredToolRequests]
+    assert await outputs(Agent("test", output_type=[str, int])) == [str, int, DeferredToolRequests]
+    assert await outputs(Agent("test", output_type=[str, DeferredToolRequests])) is None
+    assert await outputs(validated) is None
+
+
 # In a browser
 
 
@@ -564,6 +578,30 @@ class TestForm:
         expect(form(other).get_by_role("button", name="Approve: send_mail")).to_be_enabled()
         send(page, "sent")
         expect(page.locator(".bot.message").last).to_contain_text(f"{count} sent")
+
+    def test_what_another_visitor_sends_for_it_has_no_effect(self, page: Page, browser: Browser, chat: Chat) -> None:
+        ask(page, "sent")
+        before = replies(page)[-1].partition(" ")[0]
+        ask(page, "approve")
+        page.evaluate(
+            "parley.deciding = (real => value => {"
+            "window.held = real(value); return {...held, decisions: null};"
+            "})(parley.deciding); 0"
+        )
+        act(page, "Approve")
+        expect(page.locator(".toast-wrap")).to_contain_text("This decision can't be read")
+        held = page.evaluate("held")
+        context = browser.new_context()
+        stranger = open_page(context, chat.url)
+        ask(stranger, "approve")
+        stranger.evaluate("held => { parley.deciding = () => held }", held)
+        act(stranger, "Approve")
+        expect(stranger.locator(".toast-wrap")).to_contain_text("This conversation does not exist.")
+        context.close()
+        page.reload()
+        expect(form(page)).to_contain_text("ann@example.com")
+        ask(page, "sent")
+        assert replies(page)[-1].partition(" ")[0] == before
 
     def test_a_question_and_an_outside_result_are_answered(self, page: Page) -> None:
         ask(page, "ask")

@@ -57,6 +57,13 @@ def test_a_turn_takes_the_time_since_it_began(clock: Clock, stopwatch: Stopwatch
     assert stopwatch.timing() == Timing(2.5)
 
 
+def test_a_turn_that_paused_adds_to_what_it_had_taken_and_thought(clock: Clock) -> None:
+    stopwatch = Stopwatch(clock, Timing(10.0, {"thinking:0": 3.0, "c1": 0.1}))
+    stopwatch.apply(begins(0, THOUGHT))
+    clock.now += 2.0
+    assert stopwatch.timing() == Timing(12.0, {"thinking:0": 3.0, "c1": 0.1, "thinking:1": 2.0})
+
+
 def test_thinking_takes_until_its_end_and_so_far_before(clock: Clock, stopwatch: Stopwatch) -> None:
     stopwatch.apply(begins(0, THOUGHT))
     clock.now += 2
