@@ -46,6 +46,7 @@ from pydantic_ai.messages import (
     WebCitationSource,
 )
 
+from chat.file_render import text_file
 from chat.markup import SHOWN, SHOWN_ON_DEMAND, TABLE_ROWS
 from chat.partial import Partial
 from chat.render import (
@@ -257,7 +258,7 @@ def test_thinking_is_open_while_nothing_follows_it() -> None:
 # Files and sources
 
 
-def test_attachments_stand_below_the_prompt() -> None:
+def test_attachments_stand_in_their_order_among_the_words() -> None:
     prompt = UserPromptPart(
         [
             "Look:",
@@ -269,15 +270,9 @@ def test_attachments_stand_below_the_prompt() -> None:
     )
     assert spoken(shown(request(prompt), showing=WITH_FILES)) == snapshot(
         [
-            (
-                "user",
-                """\
-Look:
-
-at this\
-""",
-            ),
+            ("user", "Look:"),
             ("user", '<a href="https://example.com/a.png">https&#58;//example.com/a.png</a>'),
+            ("user", "at this"),
             (
                 "user",
                 '<a href="files/e0?a&amp;b" download="application.pdf">application.pdf</a> · 5 bytes',
@@ -1030,6 +1025,17 @@ def test_the_text_of_a_prompt_leaves_out_attachments() -> None:
 def test_an_endless_reply_is_shortened_in_the_view_and_says_by_how_much() -> None:
     [message] = shown(response(TextPart("x" * (SHOWN_REPLY + 1234))))
     assert text_of(message) == "x" * SHOWN_REPLY + "\n\n*… and 1,234 more characters, which are stored and not shown.*"
+
+
+def test_a_text_file_is_folded_under_its_name_and_no_part_of_what_was_said() -> None:
+    words = "a = '```'  # ünder_scored"
+    prompt = request(UserPromptPart([text_file("my_*file*.py", words), "Explain it."]))
+    [shown_file, said] = shown(prompt)
+    assert text_of(said) == prompt_text(prompt) == "Explain it."
+    folded = "<details><summary>my&#95;&#42;file&#42;.py · 26 bytes</summary>"
+    assert text_of(shown_file) == f"{folded}\n\n````text\n{words}\n````\n\n</details>"
+    [stranger] = shown(request(UserPromptPart([TextContent("words", metadata={"file": "x"})])))
+    assert text_of(stranger) == "words"
 
 
 def test_a_long_prompt_is_shortened_in_the_view_and_says_by_how_much() -> None:
