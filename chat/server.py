@@ -27,8 +27,8 @@ from chat.theme import THEME
 from chat.ui import HEAD, ROUTES, ChatPage
 
 SWITCH_SECONDS = 0.0005
-"""How long the database's threads wait for Python while pages are served: Python's own 5 ms, for each of a transaction's
-statements, held up fifty people who sent at once for seconds."""
+"""How long the database's threads wait for Python while pages are served. Its own 5 ms, for each statement of each
+transaction, held up fifty people who sent at once for seconds."""
 
 CLOSE_SECONDS = 1
 """How long connections may take to close once what they stream has ended."""
