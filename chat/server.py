@@ -73,8 +73,10 @@ class Server:
         self._claim_database()
         try:
             self._launch(port)
+            stopped = _on_signal()  # Before anybody is told that it serves, and may tell it to stop.
             self._announce()
-            _wait_for_signal()
+            while not stopped.wait(1):  # In steps, so that Windows delivers the signal.
+                pass
         finally:
             self._close()
             self._lock.release()
@@ -192,7 +194,8 @@ def _is_reloading(demo: gr.Blocks) -> bool:
     return demo._is_running_in_reload_thread  # pyright: ignore[reportPrivateUsage]  # `gradio app.py` runs the file again in a thread that must not serve
 
 
-def _wait_for_signal() -> None:
+def _on_signal() -> threading.Event:
+    """What SIGINT and SIGTERM set from now on."""
     stopped = threading.Event()
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -200,8 +203,7 @@ def _wait_for_signal() -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
-    while not stopped.wait(1):  # In steps, so that Windows delivers the signal.
-        pass
+    return stopped
 
 
 def _set_up_logging() -> None:

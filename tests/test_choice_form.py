@@ -93,10 +93,11 @@ def test_what_is_chosen_is_kept_with_the_conversation_and_is_its_own(visitor: Br
 
 def test_a_choice_can_be_changed_in_mid_conversation(visitor: BrowserContext, several: Chat) -> None:
     page = open_page(visitor, several.url)
-    ask(page, "echo hello")
     page.locator("#choice summary").click()
-    switch(page, "add", on=False)
-    switch(page, "wait", on=False)
+    # Pydantic AI's model for tests calls all tools that there are, also those that never return.
+    for tool in page.locator("#choice input[name=tool]").evaluate_all("boxes => boxes.map((box) => box.value)"):
+        switch(page, tool, on=False)
+    ask(page, "hello")
     switch(page, "add", on=True)
     page.reload()
     expect(page.locator("#choice summary")).to_contain_text("1 changed")
