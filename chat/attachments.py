@@ -68,14 +68,14 @@ class Limits:
     accepted: frozenset[str]
 
 
-async def prompt_of(sent: Sent, limits: Limits) -> str | list[UserContent]:
-    """A message as a prompt: its files as they were shown, then its text.
+async def prompt_of(sent: Sent, limits: Limits | None) -> str | list[UserContent]:
+    """A message as a prompt: its files as they were shown, then its text. Without limits no files are taken.
 
     Raises:
         PromptRefused: If it is blank, or a file is too large, empty, unreadable or of a kind that isn't accepted.
     """
     text = prompt_from(sent.text) if sent.text.strip() or not sent.files else ""
-    if not sent.files:
+    if limits is None or not sent.files:
         return text
     if len(sent.files) > limits.count:
         raise PromptRefused(f"These are {len(sent.files)} files; at most {limits.count} can be sent at once.")

@@ -9,10 +9,10 @@ const parley = (() => {
   let returned = null; // A message that was not sent, on its way back to the box.
   let painted = Date.now(); // When the last frame came.
   let listing = 0; // The timer of the list's next refresh.
-  let limits = {}; // What can be attached: `kinds`, for a sentence, and the `largest` file's bytes.
   let span = null; // The part of the conversation that is asked for; none is the newest.
   let asked = null; // The same, until it is shown.
   let chosenFor = null; // The conversation whose choices the form shows.
+  let chosen = null; // The decisions on their way.
 
   // What is typed outlives a reload, which Gradio makes by itself after a lost connection.
   const draft = {
@@ -29,7 +29,6 @@ const parley = (() => {
   const spanInAddress = () => (messageInAddress() ? { around: messageInAddress() } : null);
   const status = () => props?.value || {};
   const scroll = parleyScroll(status, ask);
-  let chosen = null; // The decisions on their way.
   const decisions = parleyDecisions((made) => {
     chosen = made;
     scroll.follow();
@@ -110,8 +109,6 @@ const parley = (() => {
     }
   }
 
-  const uploading = () => !!document.querySelector("#message .loader");
-  const nameOf = (file) => file.orig_name || file.path.split("/").at(-1);
   const inert = (name) => name.replace(/[^\p{L}\p{N} .,()-]/gu, (mark) => `&#${mark.codePointAt(0)};`);
   const said = (text) => ({ role: "user", content: [{ type: "text", text }], metadata: {}, options: null });
 
@@ -168,64 +165,6 @@ const parley = (() => {
     };
   }
 
-  // Files that can't be sent are refused before they are uploaded, with a sentence; the others go on.
-
-  const picker = () => document.querySelector("#message input[type=file]");
-
-  function refusal(file) {
-    const [name, type] = [file.name.toLowerCase(), file.type];
-    const offered = picker().accept.split(", ");
-    if (!offered.some((kind) => (kind.startsWith(".") ? name.endsWith(kind) : type.startsWith(kind.replace("*", "")))))
-      return `“${file.name}” is of a kind that can't be sent here. Attach ${limits.kinds}.`;
-    if (file.size <= limits.largest) return "";
-    return `“${file.name}” has ${megabytes(file.size)}; a file may have at most ${megabytes(limits.largest)}.`;
-  }
-
-  const megabytes = (size) => `${Number((size / 1e6).toPrecision(3))} MB`;
-
-  function attach(files) {
-    const chosen = new DataTransfer();
-    for (const file of files) chosen.items.add(file);
-    picker().files = chosen.files;
-    picker().dispatchEvent(new Event("change"));
-  }
-
-  function sift(event, files, always) {
-    const refused = files.map(refusal).filter(Boolean);
-    if (!picker() || !(refused.length || always)) return;
-    event.preventDefault();
-    event.stopPropagation();
-    if (refused.length) trigger("warning", refused.join(" "));
-    const fitting = files.filter((file) => !refusal(file));
-    if (fitting.length) attach(fitting);
-  }
-
-  // Gradio says what is attached, but shows a name of no file.
-  function nameFiles(files) {
-    requestAnimationFrame(() => {
-      document.querySelectorAll("#message .thumbnail-wrapper").forEach((shown, index) => {
-        if (!files[index]) return;
-        shown.dataset.name = shown.title = nameOf(files[index]);
-      });
-    });
-  }
-
-  const inBox = (event) => picker() && event.target.closest?.("#message");
-  const capture = { capture: true };
-  const onFiles = (kind, act) => document.addEventListener(kind, (event) => inBox(event) && act(event), capture);
-  onFiles("change", (event) => event.target === picker() && sift(event, [...event.target.files]));
-  onFiles("drop", (event) => {
-    sift(event, [...event.dataTransfer.files]);
-    // Gradio's own end of the dragging, when it doesn't see the drop.
-    const outside = new DragEvent("dragleave", { clientX: -1, clientY: -1 });
-    document.querySelector("#message .full-container").dispatchEvent(outside);
-  });
-  // Gradio takes pictures only. What has words too is pasted as these.
-  onFiles("paste", (event) => {
-    const { clipboardData: pasted } = event;
-    if (pasted.files.length && !pasted.getData("text")) sift(event, [...pasted.files], true);
-  });
-
   document.addEventListener("visibilitychange", () => {
     if (document.hidden) source?.close();
     else listen();
@@ -250,8 +189,9 @@ const parley = (() => {
   }, 1000);
 
   return {
-    start(itsProps, itsTrigger, watch, itsLimits) {
-      [props, trigger, limits] = [itsProps, itsTrigger, itsLimits];
+    start(itsProps, itsTrigger, watch, limits) {
+      [props, trigger] = [itsProps, itsTrigger];
+      parleyAttachments.start(limits, (sentence) => trigger("warning", sentence));
       watch("value", onFrame);
       listen();
       scroll.start();
@@ -274,12 +214,13 @@ const parley = (() => {
     opened: (value) => ({ ...value, conversation: inAddress(), span: (span = spanInAddress()) }),
     typed(message, messages) {
       const { text, files } = message;
-      if ((!text.trim() && !files.length) || pending || uploading() || status().phase !== "idle") return [message, messages];
+      if ((!text.trim() && !files.length) || pending || status().phase !== "idle") return [message, messages];
       pending = { sent: Date.now(), text, files: [...files] };
       sessionStorage.setItem("parley-sent", text);
       document.body.dataset.phase = "sending";
       scroll.follow();
-      const shown = [...files.map(nameOf).map(inert), text.slice(0, 20_000)].filter((said) => said.trim()).map(said);
+      const names = files.map(parleyAttachments.nameOf).map(inert);
+      const shown = [...names, text.slice(0, 20_000)].filter((each) => each.trim()).map(said);
       return [{ text: "", files: [] }, status().last == null ? [...messages, ...shown] : messages];
     },
     sending(message, value) {
@@ -294,7 +235,6 @@ const parley = (() => {
           span,
           sent: first ? pending.sent : null,
           early: pending && !first,
-          uploading: !pending && uploading(),
           choice: parleyChoices.chosen,
         },
       ];
@@ -304,7 +244,7 @@ const parley = (() => {
       // The number comes back, so that also a refusal, which changes nothing, is a change to the page.
       return { ...value, conversation: inAddress(), span, decisions: chosen, decided: Date.now() };
     },
-    attached: ({ files }) => nameFiles(files),
+    attached: ({ files }) => parleyAttachments.show(files),
     boxed({ text, files }) {
       const back = returned ?? { text: text ? "" : draft.text, files: [] };
       returned = null;

@@ -386,12 +386,13 @@ class Runs:
         return whole
 
     async def _newest_prompt(self, head_id: str | None) -> ConversationEntry | None:
-        while head_id is not None:
-            part = await self._store.read_history(head_id, limit=PROMPT_WITHIN)
-            for entry in reversed(part):
+        last = await self._store.position(head_id) if head_id is not None else None
+        while head_id is not None and last is not None and last >= 0:
+            first = max(0, last - PROMPT_WITHIN + 1)
+            for entry in reversed(await self._store.read_part(head_id, first, last)):
                 if starts_turn(entry.message):
                     return entry
-            head_id = part[0].parent_id
+            last = first - 1
         return None
 
     async def _start(

@@ -46,6 +46,7 @@ _PARTS = (
     ("script", "scroll.js"),
     ("script", "choices.js"),
     ("script", "decisions.js"),
+    ("script", "attachments.js"),
     ("script", "page.js"),
 )
 HEAD = "".join(
@@ -54,9 +55,6 @@ HEAD = "".join(
     for tag, name in _PARTS
 )
 """What the page's head holds beside Gradio's own."""
-
-PREPARED = 5000
-"""Messages up to which a conversation that was opened is read ahead for its next reply: 0.1 s for each 1,000."""
 
 UPLOADS_KEPT = 6 * 3600
 """Seconds that an uploaded file is kept for a message. What was sent is in the database.
@@ -73,8 +71,6 @@ LISTED = 100
 CONTINUE = "Continue exactly where you stopped."
 
 NO_COOKIE = "Your browser keeps no cookies for this page, so it can't know which conversations are yours. Allow them."
-
-UPLOADING = "A file is still on its way. Send the message again in a moment."
 
 EARLY = "The message before is still on its way. Send this one in a moment."
 
@@ -372,28 +368,29 @@ class ChatPage(gr.ChatInterface):
         services, owner = _services(request), _owner(request)
         if status.get("early"):
             raise Refused(EARLY)
-        if status.get("uploading"):
-            raise Refused(UPLOADING)
         conversation = _conversation(status) if status.get("conversation") else None
-        choice = await self._choice(services, owner, conversation, status)
-        prompt = await prompt_of(sent, self._limits(choice))
+        choice = self._first_choice(status) if conversation is None else None
+        limits = await self._limits(services, owner, conversation, choice) if sent.files else None
+        prompt = await prompt_of(sent, limits)
         run = await services.runs.send(owner, conversation, prompt, self._agent, choice)
-        if not conversation:
+        if conversation is None:
             self._do_beside(services.library.title_from_prompt(owner, run.conversation_id, sent.title))
         return run
 
-    async def _choice(self, services: Services, owner: Owner, conversation: str | None, status: Status) -> Choice:
-        """What is chosen for a conversation, or on a page that shows none yet, for the one that its message begins."""
-        if conversation is not None:
-            return await services.choices.read(owner, conversation)
+    def _first_choice(self, status: Status) -> Choice:
+        """What is chosen on a page that shows no conversation yet, for the one that its message begins."""
         try:
             return self._agent.choice(status.get("choice") or {})
         except ValueError as error:
             raise Refused(str(error)) from error
 
-    def _limits(self, choice: Choice) -> Limits:
+    async def _limits(
+        self, services: Services, owner: Owner, conversation: str | None, choice: Choice | None
+    ) -> Limits:
         """What can be attached to a message: what the conversation's model takes."""
-        accepted = accepted_media(self._agent.chosen(choice.model).model)
+        if conversation is not None:
+            choice = await services.choices.read(owner, conversation)
+        accepted = accepted_media(self._agent.chosen(choice and choice.model).model)
         return Limits(upload_folder(), _largest(self._settings), self._settings.max_files, accepted)
 
     def _do_beside(self, work: Coroutine[Any, Any, None]) -> None:

@@ -1,4 +1,4 @@
-"""What a page shows of a conversation: the newest part of it as stored, and the reply that is being written."""
+"""What a page shows of a conversation: a part of it as stored, and after its newest the reply that is being written."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
@@ -154,7 +154,7 @@ async def _live(stored: View, run: Run, runs: Runs) -> AsyncGenerator[View, None
         if written:  # The first words are shown at once, and the last; what is between them is worth gathering.
             await run.whole_within(max(PAINT_SECONDS, runs.at_work / PAINTS_A_SECOND))
         elif stored.last is not None:  # It is written where the page doesn't look.
-            version = run.version
+            await run.whole_within(TICK_SECONDS)
 
 
 async def _stored(services: Services, owner: Owner, conversation_id: str, span: Span, run: Run | None) -> View | None:

@@ -1,0 +1,72 @@
+// What is attached to a message: files that can't be sent are refused before they are uploaded, with a sentence; the
+// others go on, whether they are chosen, dropped or pasted.
+
+const parleyAttachments = (() => {
+  let limits = {}; // What can be attached: `kinds`, for a sentence, and the `largest` file's bytes.
+  let warn; // Says a sentence.
+
+  const nameOf = (file) => file.orig_name || file.path.split("/").at(-1);
+  const picker = () => document.querySelector("#message input[type=file]");
+
+  function refusal(file) {
+    const [name, type] = [file.name.toLowerCase(), file.type];
+    const offered = picker().accept.split(", ");
+    if (!offered.some((kind) => (kind.startsWith(".") ? name.endsWith(kind) : type.startsWith(kind.replace("*", "")))))
+      return `“${file.name}” is of a kind that can't be sent here. Attach ${limits.kinds}.`;
+    if (file.size <= limits.largest) return "";
+    return `“${file.name}” has ${megabytes(file.size)}; a file may have at most ${megabytes(limits.largest)}.`;
+  }
+
+  const megabytes = (size) => `${Number((size / 1e6).toPrecision(3))} MB`;
+
+  function attach(files) {
+    const chosen = new DataTransfer();
+    for (const file of files) chosen.items.add(file);
+    picker().files = chosen.files;
+    picker().dispatchEvent(new Event("change"));
+  }
+
+  function sift(event, files, always) {
+    const refused = files.map(refusal).filter(Boolean);
+    if (!picker() || !(refused.length || always)) return;
+    event.preventDefault();
+    event.stopPropagation();
+    if (refused.length) warn(refused.join(" "));
+    const fitting = files.filter((file) => !refusal(file));
+    if (fitting.length) attach(fitting);
+  }
+
+  // Gradio says what is attached, but shows a name of no file.
+  function show(files) {
+    requestAnimationFrame(() => {
+      document.querySelectorAll("#message .thumbnail-wrapper").forEach((shown, index) => {
+        if (!files[index]) return;
+        shown.dataset.name = shown.title = nameOf(files[index]);
+      });
+    });
+  }
+
+  const inBox = (event) => picker() && event.target.closest?.("#message");
+  const capture = { capture: true };
+  const onFiles = (kind, act) => document.addEventListener(kind, (event) => inBox(event) && act(event), capture);
+  onFiles("change", (event) => event.target === picker() && sift(event, [...event.target.files]));
+  onFiles("drop", (event) => {
+    sift(event, [...event.dataTransfer.files]);
+    // Gradio's own end of the dragging, when it doesn't see the drop.
+    const outside = new DragEvent("dragleave", { clientX: -1, clientY: -1 });
+    document.querySelector("#message .full-container").dispatchEvent(outside);
+  });
+  // Gradio takes pictures only. What has words too is pasted as these.
+  onFiles("paste", (event) => {
+    const { clipboardData: pasted } = event;
+    if (pasted.files.length && !pasted.getData("text")) sift(event, [...pasted.files], true);
+  });
+
+  return {
+    start(itsLimits, itsWarning) {
+      [limits, warn] = [itsLimits, itsWarning];
+    },
+    nameOf,
+    show,
+  };
+})();
