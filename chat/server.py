@@ -17,18 +17,27 @@ from filelock import FileLock, Timeout
 from starlette.middleware import Middleware
 
 from chat.database import Database, DatabaseError, check_header
+from chat.exposure import is_exposed
 from chat.failures import SecretsFilter
 from chat.identity import VisitorCookie
 from chat.local_model import LocalModel
 from chat.models import AgentError, choose_agent
 from chat.services import Services, open_services
 from chat.settings import Settings
+from chat.summary import is_paid
 from chat.theme import THEME
 from chat.ui import HEAD, ROUTES, ChatPage
+
+logger = logging.getLogger(__name__)
 
 SWITCH_SECONDS = 0.0005
 """How long the database's threads wait for Python while pages are served. Its own 5 ms, for each statement of each
 transaction, held up fifty people who sent at once for seconds."""
+
+UNLIMITED = (
+    "Others can reach this chat, and nothing limits what they may spend on its model. "
+    "Set CHAT_TOTAL_LIMITS, for example to dollars_per_day=10, or leave it unset."
+)
 
 CLOSE_SECONDS = 1
 """How long connections may take to close once what they stream has ended."""
@@ -135,7 +144,9 @@ class Server:
         local = [served.model for served in self._agent.models if isinstance(served.model, LocalModel)]
         if local and local[0] is self._agent.models[0].model:
             local[0].start()  # Loads beside the first page. Others load when they are first asked.
-        async with open_services(self._settings) as self._services:
+        async with open_services(self._settings, public=is_exposed()) as self._services:
+            if is_exposed() and not self._services.limits.bound_spending and self._is_paid():
+                logger.warning(UNLIMITED)
             self._loop = asyncio.get_running_loop()
             yield {"services": self._services}
         for model in local:
@@ -147,6 +158,9 @@ class Server:
             print(f"Public link:   {self.demo.share_url}")
         print(f"Model:         {self._agent.model_name}")
         print(f"Conversations: {self._settings.database}", flush=True)
+
+    def _is_paid(self) -> bool:
+        return any(is_paid(served.model) for served in self._agent.models)
 
     def _close(self) -> None:
         if self._services is not None and self._loop is not None and self._loop.is_running():

@@ -10,6 +10,7 @@ from chat.database import Database
 from chat.files import Files
 from chat.journal import Journal
 from chat.library import Library
+from chat.limits import Limits, limits_from
 from chat.runs import Runs
 from chat.settings import Settings
 from chat.store import SQLiteConversationStore
@@ -25,6 +26,7 @@ class Services:
     choices: Choices
     journal: Journal
     changes: Changes
+    limits: Limits
     runs: Runs
 
     async def end_runs(self) -> None:
@@ -34,8 +36,12 @@ class Services:
 
 
 @asynccontextmanager
-async def open_services(settings: Settings) -> AsyncGenerator[Services, None]:
+async def open_services(settings: Settings, *, public: bool = False) -> AsyncGenerator[Services, None]:
     """Open the database, recover what a killed server left, and close everything at the end.
+
+    Args:
+        settings: What its owner decided.
+        public: Whether others than those on this machine can reach the chat.
 
     Raises:
         DatabaseError: If the database can't be used.
@@ -43,16 +49,18 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services, None]:
     async with Database(settings.database) as database:
         store, journal, changes = SQLiteConversationStore(database), Journal(database), Changes()
         choices = Choices(database)
+        limits = limits_from(settings, database, public=public)
         runs = Runs(
             store,
             journal,
             choices,
             changes,
+            limits,
             timeout=settings.timeout,
             max_runs=settings.max_runs,
             history=settings.history,
         )
-        services = Services(store, Files(database), Library(database), choices, journal, changes, runs)
+        services = Services(store, Files(database), Library(database), choices, journal, changes, limits, runs)
         await runs.recover()
         try:
             yield services

@@ -32,6 +32,7 @@ from chat.file_route import FILE_ROUTE, serve_file
 from chat.identity import Owner, owner_of
 from chat.kinds import kinds_text
 from chat.library import Listed
+from chat.limits import Left, LimitReached
 from chat.message_box import message_box, upload_folder
 from chat.models import ChatAgent
 from chat.render import GradioMessage, PromptRefused
@@ -43,6 +44,7 @@ from chat.view import KEEPALIVE_SECONDS, Span, View, conversation_id_from, watch
 _HERE = Path(__file__).parent
 _PARTS = (
     ("style", "page.css"),
+    ("style", "limits.css"),
     ("script", "scroll.js"),
     ("script", "choices.js"),
     ("script", "decisions.js"),
@@ -99,6 +101,7 @@ _EXPECTED = (
     ConversationBusy,
     ConversationMissing,
     ShuttingDown,
+    LimitReached,
     DatabaseError,
 )
 
@@ -144,7 +147,8 @@ class ChatPage(gr.ChatInterface):
         self.status = gr.HTML(
             # Not yet any of a view's phases: the first one that is painted must be seen as a change.
             value={**_status(View(None)), "phase": "loading"},
-            html_template="<p role='status' aria-live='polite'>${value.notice || ''}</p><p>${value.spent || ''}</p>",
+            html_template="<p role='status' aria-live='polite'>${value.notice || ''}</p>"
+            "<p>${value.spent || ''}${value.left || ''}</p>",
             js_on_load=f"parley.start(props, trigger, watch, {json.dumps(self._attachable())})",
             apply_default_css=False,
             elem_id="status",
@@ -465,6 +469,7 @@ def _status(view: View, sent: Status | None = None) -> Status:
         "phase": view.phase,
         "notice": escape(view.notice),
         "spent": escape(view.spent),
+        "left": _left(view.left),
         "first": view.first,
         "last": view.last,
         "target": view.target,
@@ -475,6 +480,11 @@ def _status(view: View, sent: Status | None = None) -> Status:
         "decided": sent.get("decided"),
         "keepalive": KEEPALIVE_SECONDS,
     }
+
+
+def _left(left: Left | None) -> str:
+    """What a visitor may still use, as HTML: the style shows it on the pointer's way until it is little."""
+    return "" if left is None else f"<span class='{'left low' if left.low else 'left'}'>{escape(left.text)}</span>"
 
 
 def _link(item: Listed) -> str:

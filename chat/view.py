@@ -15,6 +15,7 @@ from chat.file_route import file_path
 from chat.files import file_of
 from chat.identity import Owner
 from chat.journal import Outcome
+from chat.limits import Left
 from chat.render import starts_turn, to_gradio
 from chat.runs import INTERRUPTED, Run, Runs
 from chat.services import Services
@@ -96,7 +97,8 @@ class View:
     `first` and `last` are the positions of the part that is shown; `last` is `None` when it is the newest part.
     `counts` says how many of `messages` belong to each message of the conversation from `first` on, and at last to the
     reply that is being written. `spent` is what the conversation has taken in all. `target` is where in `messages` the
-    entry is that was asked for. `pending` are the tool calls that wait for a decision.
+    entry is that was asked for. `pending` are the tool calls that wait for a decision. `left` is what its owner
+    may still use today; `None` without limits.
     """
 
     conversation: str | None
@@ -110,6 +112,7 @@ class View:
     counts: Sequence[int] = ()
     target: int | None = None
     pending: Sequence[PendingCall] = ()
+    left: Left | None = None
 
 
 async def watch(
@@ -121,13 +124,13 @@ async def watch(
     """
     conversation_id = conversation_id_from(conversation)
     if not conversation_id:
-        yield View(None, notice=MISSING if conversation else "")
+        yield View(None, notice=MISSING if conversation else "", left=await services.limits.left(owner))
         return
     while True:
         run = services.runs.of(owner, conversation_id)
         stored = await _stored(services, owner, conversation_id, span, run)
         if run is None or stored is None:
-            yield stored or View(None, notice=MISSING)
+            yield stored or View(None, notice=MISSING, left=await services.limits.left(owner))
             return
         async for view in _live(stored, run, services.runs):
             yield view
@@ -165,7 +168,7 @@ async def _stored(services: Services, owner: Owner, conversation_id: str, span: 
     head = record.head_id if run is None else run.prompt_id  # What follows its prompt is the run's to show.
     end = await services.store.position(head) if head else None
     if head is None or end is None:
-        return View(conversation_id, token=token)
+        return View(conversation_id, token=token, left=await services.limits.left(owner))
     if span.around is not None:
         middle = await services.store.position(head, span.around)
         span = NEWEST if middle is None else replace(span, first=max(0, middle - AROUND), last=middle + AROUND)
@@ -186,6 +189,7 @@ async def _stored(services: Services, owner: Owner, conversation_id: str, span: 
         counts=[shown.count(entry.id) for entry in entries],
         target=shown.index(span.around) if span.around in shown else None,
         pending=pending,
+        left=await services.limits.left(owner),
     )
 
 

@@ -45,6 +45,9 @@ def test_every_setting_can_be_given_as_a_variable_and_as_a_flag(directory: Path)
         "history": "50",
         "max_file_mb": "2.5",
         "max_files": "4",
+        "visitor_limits": "messages_per_day=20, runs=off",
+        "total_limits": "dollars_per_day=2.5",
+        "reply_limits": "off",
     }
     expected = {
         **values,
