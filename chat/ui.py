@@ -272,7 +272,8 @@ class ChatPage(gr.ChatInterface):
         self._watching[key] = mine
         try:
             view = None
-            async for view in watch(services, owner, status.get("conversation"), Span.from_page(status.get("span"))):
+            span, show_system = Span.from_page(status.get("span")), self._settings.show_system
+            async for view in watch(services, owner, status.get("conversation"), span, show_system=show_system):
                 if self._watching.get(key) is not mine:
                     yield SKIP  # What an event yields last is painted once more when it ends.
                     return
