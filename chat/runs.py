@@ -47,6 +47,7 @@ from chat.partial import FOLDED_EVENTS, Partial
 from chat.recent import RecentConversations
 from chat.render import starts_turn
 from chat.store import SQLiteConversationStore, message_json
+from chat.summary import usage_of
 from chat.timing import NO_TIME, Stopwatch, Timing
 
 logger = logging.getLogger(__name__)
@@ -552,7 +553,7 @@ class Runs:
         timing = run.stopwatch.timing()
         loaded = list(conversation.messages)
         conversation.messages.extend(ending.messages)
-        conversation.usage += ending.usage or RunUsage()
+        conversation.usage += usage_of(ending.messages, ending.usage)
         conversation.deferred_tool_requests = ending.deferred
         saved = outcome is not None and not ending.messages
         while True:
@@ -604,7 +605,7 @@ class Runs:
         if stored.revision == conversation.revision:
             return outcome
         stored.messages.extend(ending.messages)
-        stored.usage += ending.usage or RunUsage()
+        stored.usage += usage_of(ending.messages, ending.usage)
         stored.deferred_tool_requests = ending.deferred
         try:
             await self._store.save(stored, scope=run.owner)
@@ -624,6 +625,7 @@ class Runs:
                 conversation = await self._store.load(unfinished.conversation_id, limit=1, scope=record.scope)
                 if conversation is not None:  # Deleted by another program just now.
                     conversation.messages.extend(unfinished.messages)
+                    conversation.usage += usage_of(unfinished.messages)
                     await self._store.save(conversation, scope=record.scope)
                 after = unfinished.messages
             waits = record.deferred_tool_requests is not None
