@@ -28,6 +28,7 @@ from chat.choice_form import choice_form
 from chat.choices import Choice
 from chat.database import DatabaseError, DatabaseUnavailable
 from chat.decisions import DecisionRefused, decisions_from_page
+from chat.export_route import EXPORT_ROUTES
 from chat.file_route import FILE_ROUTE, serve_file
 from chat.identity import Owner, owner_of
 from chat.kinds import kinds_text
@@ -425,7 +426,7 @@ async def announcements(request: Request) -> Response:
     )
 
 
-ROUTES = [Route("/parley/announcements", announcements), Route(FILE_ROUTE, serve_file)]
+ROUTES = [Route("/parley/announcements", announcements), Route(FILE_ROUTE, serve_file), *EXPORT_ROUTES]
 
 
 def _largest(settings: Settings) -> int:
