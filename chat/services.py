@@ -19,6 +19,7 @@ from chat.store import SQLiteConversationStore
 class Services:
     """The open parts of a chat server."""
 
+    database: Database
     store: SQLiteConversationStore
     files: Files
     library: Library
@@ -52,7 +53,7 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services, None]:
             max_runs=settings.max_runs,
             history=settings.history,
         )
-        services = Services(store, Files(database), Library(database), choices, journal, changes, runs)
+        services = Services(database, store, Files(database), Library(database), choices, journal, changes, runs)
         await runs.recover()
         try:
             yield services

@@ -29,6 +29,7 @@ from chat.choices import Choice
 from chat.database import DatabaseError, DatabaseUnavailable
 from chat.decisions import DecisionRefused, decisions_from_page
 from chat.file_route import FILE_ROUTE, serve_file
+from chat.health import HEALTH_ROUTE, health
 from chat.identity import Owner, owner_of
 from chat.kinds import kinds_text
 from chat.library import Listed
@@ -425,7 +426,7 @@ async def announcements(request: Request) -> Response:
     )
 
 
-ROUTES = [Route("/parley/announcements", announcements), Route(FILE_ROUTE, serve_file)]
+ROUTES = [Route("/parley/announcements", announcements), Route(FILE_ROUTE, serve_file), Route(HEALTH_ROUTE, health)]
 
 
 def _largest(settings: Settings) -> int:
