@@ -20,6 +20,7 @@ from chat.store import SQLiteConversationStore
 class Services:
     """The open parts of a chat server."""
 
+    database: Database
     store: SQLiteConversationStore
     files: Files
     library: Library
@@ -55,8 +56,17 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services, None]:
             history=settings.history,
         )
         files = Files(database)
-        exports = Exports(database, files)
-        services = Services(store, files, Library(database), choices, journal, changes, runs, exports)
+        services = Services(
+            database,
+            store,
+            files,
+            Library(database),
+            choices,
+            journal,
+            changes,
+            runs,
+            Exports(database, files),
+        )
         await runs.recover()
         try:
             yield services
