@@ -28,7 +28,9 @@ from chat.choice_form import choice_form
 from chat.choices import Choice
 from chat.database import DatabaseError, DatabaseUnavailable
 from chat.decisions import DecisionRefused, decisions_from_page
+from chat.export_route import EXPORT_ROUTES
 from chat.file_route import FILE_ROUTE, serve_file
+from chat.health import HEALTH_ROUTE, health
 from chat.identity import Owner, owner_of
 from chat.kinds import chooser_kinds, kinds_text, takes_sound
 from chat.library import Listed
@@ -436,7 +438,12 @@ async def announcements(request: Request) -> Response:
     )
 
 
-ROUTES = [Route("/parley/announcements", announcements), Route(FILE_ROUTE, serve_file)]
+ROUTES = [
+    Route("/parley/announcements", announcements),
+    Route(FILE_ROUTE, serve_file),
+    Route(HEALTH_ROUTE, health),
+    *EXPORT_ROUTES,
+]
 
 
 def _largest(settings: Settings) -> int:
