@@ -129,6 +129,13 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         ) STRICT, WITHOUT ROWID""",
     ),
     (
+        # What the model was told for a turn beside the conversation. The entry is the turn's prompt.
+        """CREATE TABLE brief (
+            entry_id TEXT PRIMARY KEY NOT NULL REFERENCES entry (id) ON DELETE CASCADE,
+            content TEXT NOT NULL
+        ) STRICT, WITHOUT ROWID""",
+    ),
+    (
         # What was used: a row for each owner, and one for all, of the day and the minute of their last message.
         """CREATE TABLE spending (
             who TEXT PRIMARY KEY NOT NULL,

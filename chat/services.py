@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from chat.changes import Changes
 from chat.choices import Choices
 from chat.database import Database
+from chat.exports import Exports
 from chat.files import Files
 from chat.journal import Journal
 from chat.library import Library
@@ -20,6 +21,7 @@ from chat.store import SQLiteConversationStore
 class Services:
     """The open parts of a chat server."""
 
+    database: Database
     store: SQLiteConversationStore
     files: Files
     library: Library
@@ -28,6 +30,7 @@ class Services:
     changes: Changes
     limits: Limits
     runs: Runs
+    exports: Exports
 
     async def end_runs(self) -> None:
         """End what pages and models are streaming, saving it, so that connections close. Can be called twice."""
@@ -60,7 +63,19 @@ async def open_services(settings: Settings, *, public: bool = False) -> AsyncGen
             max_runs=settings.max_runs,
             history=settings.history,
         )
-        services = Services(store, Files(database), Library(database), choices, journal, changes, limits, runs)
+        files = Files(database)
+        services = Services(
+            database,
+            store,
+            files,
+            Library(database),
+            choices,
+            journal,
+            changes,
+            limits,
+            runs,
+            Exports(database, files),
+        )
         await runs.recover()
         try:
             yield services

@@ -33,6 +33,7 @@ class Settings(BaseSettings):
         cli_kebab_case=True,
         cli_hide_none_type=True,
         cli_avoid_json=True,
+        cli_implicit_flags=True,
     )
 
     model: str | None = Field(
@@ -91,6 +92,11 @@ class Settings(BaseSettings):
         default=20, gt=0, description="The largest file that can be attached to a message, in megabytes."
     )
     max_files: int = Field(default=10, ge=1, description="How many files can be attached to a message.")
+    show_system: bool = Field(
+        default=False,
+        description="Whether visitors see what only the model is meant to read: system prompts, instructions and "
+        "changes of tools.",
+    )
     visitor_limits: Annotated[str, AfterValidator(Allowance.check())] = Field(
         default="",
         description="What each visitor may use, as name=number or name=off, separated by commas: "

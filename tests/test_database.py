@@ -109,7 +109,7 @@ def a_place_below_a_file(path: Path) -> None:
         (
             a_newer_one,
             "chat.db",
-            f"{{}} was written by a newer version of Parley (schema {SCHEMA_VERSION + 1}, ",
+            f"{{}} was written by a newer version of Parley (schema {SCHEMA_VERSION + 1}, this one knows ",
         ),
         (a_place_below_a_file, "file/chat.db", "{} can't be used as the database: Not a directory. Make it writable, "),
     ],
