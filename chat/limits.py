@@ -11,8 +11,8 @@ A day is one of UTC. When the clock goes back, a day that has begun does not beg
 import math
 import sqlite3
 import time
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from decimal import Decimal
 
@@ -21,7 +21,9 @@ from pydantic_ai.usage import UsageLimits
 
 from chat.allowance import OWN_REPLY, REPLY, TOTAL, VISITOR, Allowance, ReplyAllowance
 from chat.database import Database, DatabaseUnavailable, Transaction
+from chat.holdings import Holding, held_by_all, holding_of
 from chat.identity import Owner
+from chat.markup import size_text
 from chat.settings import Settings
 from chat.spending import Spending, micros
 
@@ -167,7 +169,7 @@ class Limits:
         if not self._counts:
             yield
             return
-        with self._database.along(lambda change: self._reserve(change, owner, conversation_id)) as along:
+        with self._database.along(lambda change: self._reserving(change, owner, conversation_id)) as along:
             try:
                 yield
                 if not along.done:  # Nothing was stored: an unanswered prompt is answered.
@@ -184,7 +186,7 @@ class Limits:
         if not self._counts:
             yield
             return
-        with self._database.along(lambda change: self._settle(change, conversation_id, used)):
+        with self._database.along(lambda change: nullcontext(self._settle(change, conversation_id, used))):
             yield
 
     async def charge(self, owner: Owner, used: Spending) -> None:
@@ -255,6 +257,29 @@ class Limits:
             "INSERT INTO reservation (conversation_id, owner, tokens, micros) VALUES (?, ?, ?, ?)",
             (conversation_id, owner, self._held.tokens, self._held.micros),
         )
+
+    @contextmanager
+    def _reserving(self, change: Transaction, owner: Owner, conversation_id: str) -> Generator[None, None, None]:
+        before = holding_of(change, owner)
+        self._reserve(change, owner, conversation_id)
+        yield
+        # Asked afterwards, when it is known how much it is; then all of it is undone.
+        if sentence := self._full(before, holding_of(change, owner), held_by_all(change)):
+            raise LimitReached(sentence)
+
+    def _full(self, before: Holding, kept: Holding, in_all: int) -> str | None:
+        """Why what was stored can't be kept; `None` when it can."""
+        most = self._visitor.conversations
+        if most is not None and kept.conversations > max(most, before.conversations):
+            return f"{_counted(most, 'conversation')} can be kept here for you. Delete one, or go on in one of them."
+        for used, megabytes, whose in (
+            (kept.bytes, self._visitor.storage_mb, " for you"),
+            (in_all, self._total.storage_mb, ""),
+        ):
+            if megabytes is not None and used > megabytes * 1_000_000:
+                size = size_text(round(megabytes * 1_000_000))
+                return f"At most {size} can be kept here{whose}, and this would be more. Delete conversations first."
+        return None
 
     def _settle(self, change: Transaction, conversation_id: str, used: Spending) -> None:
         rows = change.rows("SELECT * FROM reservation WHERE conversation_id = ?", (conversation_id,))
