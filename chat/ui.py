@@ -13,6 +13,7 @@ import json
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing, suppress
 from dataclasses import asdict
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any, cast
@@ -28,6 +29,7 @@ from chat.choice_form import choice_form
 from chat.choices import Choice
 from chat.database import DatabaseError, DatabaseUnavailable
 from chat.decisions import DecisionRefused, decisions_from_page
+from chat.doors import Uploads
 from chat.file_route import FILE_ROUTE, serve_file
 from chat.identity import Owner, owner_of
 from chat.kinds import kinds_text
@@ -106,9 +108,10 @@ _EXPECTED = (
 class ChatPage(gr.ChatInterface):
     """The chat with an agent, as a Gradio app. Its services come from the server's lifespan state."""
 
-    def __init__(self, agent: ChatAgent, settings: Settings) -> None:
+    def __init__(self, agent: ChatAgent, settings: Settings, uploads: Uploads) -> None:
         self._agent = agent
         self._settings = settings
+        self._uploads = uploads
         self._watching: dict[tuple[Owner, str | None], object] = {}
         self._beside: set[asyncio.Task[None]] = set()
         super().__init__(  # pyright: ignore[reportUnknownMemberType]  # Gradio leaves a list's items open
@@ -391,7 +394,8 @@ class ChatPage(gr.ChatInterface):
         if conversation is not None:
             choice = await services.choices.read(owner, conversation)
         accepted = accepted_media(self._agent.chosen(choice and choice.model).model)
-        return Limits(upload_folder(), _largest(self._settings), self._settings.max_files, accepted)
+        uploaded = partial(self._uploads.has, owner)
+        return Limits(upload_folder(), _largest(self._settings), self._settings.max_files, accepted, uploaded)
 
     def _do_beside(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something that the page doesn't wait for, and that can be left undone."""
