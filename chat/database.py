@@ -194,7 +194,7 @@ class Database:
             DatabaseUnavailable: If the file can't be read now.
         """
         try:
-            return await _on_thread_of(_opened(self._reader), lambda own: Transaction(own).rows(sql, parameters))
+            return await _on_thread_of(_opened(self._reader), lambda own: _read(own, sql, parameters))
         except sqlite3.OperationalError as error:
             raise DatabaseUnavailable(_sentence(self.path, error)) from error
 
@@ -251,8 +251,7 @@ class Transaction:
 
     def rows(self, sql: str, parameters: Parameters = ()) -> list[sqlite3.Row]:
         """The rows of a query, with the changes made so far."""
-        with _span(sql):
-            return self._connection.execute(sql, parameters).fetchall()
+        return _read(self._connection, sql, parameters)
 
     def execute(self, sql: str, parameters: Parameters = ()) -> int:
         """Run a statement; the number of rows it changed."""
@@ -263,6 +262,11 @@ class Transaction:
         """Run a statement once for each row of parameters."""
         with _span(sql):
             self._connection.executemany(sql, rows)
+
+
+def _read(connection: sqlite3.Connection, sql: str, parameters: Parameters) -> list[sqlite3.Row]:
+    with _span(sql):
+        return connection.execute(sql, parameters).fetchall()
 
 
 def _transaction(work: Callable[[Transaction], T], connection: sqlite3.Connection) -> T:

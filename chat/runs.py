@@ -219,6 +219,11 @@ class Runs:
         """How many runs there are."""
         return len(self._active)
 
+    @property
+    def silent(self) -> int:
+        """How many of them have begun and written nothing yet."""
+        return sum(run.state == "writing" and run.partial.empty for run in self._active.values())
+
     def writing(self, owner: Owner) -> set[str]:
         """The conversations of an owner in which a run is at work."""
         return {run.conversation_id for run in self._active.values() if run.owner == owner}
