@@ -128,6 +128,13 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             parts TEXT NOT NULL
         ) STRICT, WITHOUT ROWID""",
     ),
+    (
+        # What the model was told for a turn beside the conversation. The entry is the turn's prompt.
+        """CREATE TABLE brief (
+            entry_id TEXT PRIMARY KEY NOT NULL REFERENCES entry (id) ON DELETE CASCADE,
+            content TEXT NOT NULL
+        ) STRICT, WITHOUT ROWID""",
+    ),
 )
 """The statements that lead from each schema version to the next. Never edit one that was released: add another."""
 

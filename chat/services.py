@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from chat.changes import Changes
 from chat.choices import Choices
 from chat.database import Database
+from chat.exports import Exports
 from chat.files import Files
 from chat.journal import Journal
 from chat.library import Library
@@ -19,6 +20,7 @@ from chat.store import SQLiteConversationStore
 class Services:
     """The open parts of a chat server."""
 
+    database: Database
     store: SQLiteConversationStore
     files: Files
     library: Library
@@ -26,6 +28,7 @@ class Services:
     journal: Journal
     changes: Changes
     runs: Runs
+    exports: Exports
 
     async def end_runs(self) -> None:
         """End what pages and models are streaming, saving it, so that connections close. Can be called twice."""
@@ -52,7 +55,18 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services, None]:
             max_runs=settings.max_runs,
             history=settings.history,
         )
-        services = Services(store, Files(database), Library(database), choices, journal, changes, runs)
+        files = Files(database)
+        services = Services(
+            database,
+            store,
+            files,
+            Library(database),
+            choices,
+            journal,
+            changes,
+            runs,
+            Exports(database, files),
+        )
         await runs.recover()
         try:
             yield services
