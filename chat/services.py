@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from chat.changes import Changes
 from chat.choices import Choices
 from chat.database import Database
+from chat.deletions import Deletions
 from chat.files import Files
 from chat.journal import Journal
 from chat.library import Library
@@ -22,6 +23,7 @@ class Services:
     store: SQLiteConversationStore
     files: Files
     library: Library
+    deletions: Deletions
     choices: Choices
     journal: Journal
     changes: Changes
@@ -52,9 +54,12 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services, None]:
             max_runs=settings.max_runs,
             history=settings.history,
         )
-        services = Services(store, Files(database), Library(database), choices, journal, changes, runs)
+        deletions = Deletions(store, runs, changes)
+        services = Services(store, Files(database), Library(database), deletions, choices, journal, changes, runs)
         await runs.recover()
+        deletions.keep_erasing()
         try:
             yield services
         finally:
+            await deletions.close()
             await services.end_runs()
