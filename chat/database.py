@@ -129,6 +129,13 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         ) STRICT, WITHOUT ROWID""",
     ),
     (
+        # What the model was told for a turn beside the conversation. The entry is the turn's prompt.
+        """CREATE TABLE brief (
+            entry_id TEXT PRIMARY KEY NOT NULL REFERENCES entry (id) ON DELETE CASCADE,
+            content TEXT NOT NULL
+        ) STRICT, WITHOUT ROWID""",
+    ),
+    (
         # Where a conversation is listed (0 archived, 1 listed, 2 pinned), and whether its newest reply was not seen.
         "ALTER TABLE conversation ADD COLUMN place INTEGER NOT NULL DEFAULT 1 CHECK (place BETWEEN 0 AND 2)",
         "ALTER TABLE conversation ADD COLUMN unread INTEGER NOT NULL DEFAULT 0 CHECK (unread BETWEEN 0 AND 1)",

@@ -161,9 +161,9 @@ const parley = (() => {
   }, 1000);
 
   return {
-    start(itsProps, itsTrigger, watch, limits) {
+    start(itsProps, itsTrigger, watch) {
       [props, trigger] = [itsProps, itsTrigger];
-      parleyAttachments.start(limits, (sentence) => trigger("warning", sentence));
+      parleyAttachments.start((sentence) => trigger("warning", sentence));
       watch("value", onFrame);
       listen();
       scroll.start();

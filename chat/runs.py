@@ -33,6 +33,7 @@ from pydantic_ai.exceptions import AgentRunError, ContentFilterError, OutputToke
 from pydantic_ai.messages import PartDeltaEvent, ToolResultEvent, UserContent, UserPromptPart
 from pydantic_core import PydanticSerializationError
 
+from chat.brief import Brief, brief_of
 from chat.changes import Changes
 from chat.choices import Choice, Choices
 from chat.database import DatabaseUnavailable
@@ -46,6 +47,7 @@ from chat.partial import FOLDED_EVENTS, Partial
 from chat.recent import RecentConversations
 from chat.render import starts_turn
 from chat.store import SQLiteConversationStore, message_json
+from chat.summary import usage_of
 from chat.timing import NO_TIME, Stopwatch, Timing
 
 logger = logging.getLogger(__name__)
@@ -114,6 +116,8 @@ class Run:
         """Why what it wrote can't be saved at the moment, or `None`."""
         self.partial = Partial()
         self.stopwatch = Stopwatch()
+        self.brief: Brief | None = None
+        """What the model was told beside the conversation; `None` until it begins to write."""
         self.version = 0
         self._changed = asyncio.Event()
         self._written = asyncio.Event()
@@ -533,6 +537,8 @@ class Runs:
     def _take_in(self, run: Run, events: AgentRunEvents[Any], event: AgentStreamEvent) -> None:
         if isinstance(event, ToolResultEvent):
             note_edited(event.part, run.decided)
+        if run.brief is None and run.decided is None:  # What goes on was told already.
+            run.brief = brief_of(events.all_messages())
         if not isinstance(event, PartDeltaEvent):  # No message is finished between two deltas.
             finished = events.new_messages()[len(run.partial.completed) :]
             if finished:
@@ -558,7 +564,7 @@ class Runs:
         timing = run.stopwatch.timing()
         loaded = list(conversation.messages)
         conversation.messages.extend(ending.messages)
-        conversation.usage += ending.usage or RunUsage()
+        conversation.usage += usage_of(ending.messages, ending.usage)
         conversation.deferred_tool_requests = ending.deferred
         saved = outcome is not None and not ending.messages
         while True:
@@ -568,8 +574,14 @@ class Runs:
                     saved = True
                 async with self._checkpointing:
                     run.progress.take()
-                    unread = not self._changes.shows(run.owner, run.conversation_id)
-                    await self._journal.finish(run.conversation_id, run.prompt_id, outcome, timing, unread=unread)
+                    await self._journal.finish(
+                        run.conversation_id,
+                        run.prompt_id,
+                        outcome,
+                        timing,
+                        run.brief,
+                        unread=not self._changes.shows(run.owner, run.conversation_id),
+                    )
                 run.trouble = None
                 return
             except DatabaseUnavailable as error:
@@ -611,7 +623,7 @@ class Runs:
         if stored.revision == conversation.revision:
             return outcome
         stored.messages.extend(ending.messages)
-        stored.usage += ending.usage or RunUsage()
+        stored.usage += usage_of(ending.messages, ending.usage)
         stored.deferred_tool_requests = ending.deferred
         try:
             await self._store.save(stored, scope=run.owner)
@@ -631,6 +643,7 @@ class Runs:
                 conversation = await self._store.load(unfinished.conversation_id, limit=1, scope=record.scope)
                 if conversation is not None:  # Deleted by another program just now.
                     conversation.messages.extend(unfinished.messages)
+                    conversation.usage += usage_of(unfinished.messages)
                     await self._store.save(conversation, scope=record.scope)
                 after = unfinished.messages
             waits = record.deferred_tool_requests is not None

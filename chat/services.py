@@ -8,6 +8,7 @@ from chat.changes import Changes
 from chat.choices import Choices
 from chat.database import Database
 from chat.deletions import Deletions
+from chat.exports import Exports
 from chat.files import Files
 from chat.journal import Journal
 from chat.library import Library
@@ -20,6 +21,7 @@ from chat.store import SQLiteConversationStore
 class Services:
     """The open parts of a chat server."""
 
+    database: Database
     store: SQLiteConversationStore
     files: Files
     library: Library
@@ -28,6 +30,7 @@ class Services:
     journal: Journal
     changes: Changes
     runs: Runs
+    exports: Exports
 
     async def end_runs(self) -> None:
         """End what pages and models are streaming, saving it, so that connections close. Can be called twice."""
@@ -54,8 +57,20 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services, None]:
             max_runs=settings.max_runs,
             history=settings.history,
         )
+        files = Files(database)
         deletions = Deletions(store, runs, changes)
-        services = Services(store, Files(database), Library(database), deletions, choices, journal, changes, runs)
+        services = Services(
+            database,
+            store,
+            files,
+            Library(database),
+            deletions,
+            choices,
+            journal,
+            changes,
+            runs,
+            Exports(database, files),
+        )
         await runs.recover()
         deletions.keep_erasing()
         try:
