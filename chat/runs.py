@@ -42,6 +42,7 @@ from chat.failures import log_failure, sentence_for
 from chat.files import binary_contents
 from chat.identity import Owner
 from chat.journal import Journal, Outcome, Progress, Unfinished
+from chat.memory import Spare
 from chat.models import ChatAgent
 from chat.partial import FOLDED_EVENTS, Partial
 from chat.recent import RecentConversations
@@ -219,6 +220,7 @@ class Runs:
         self._active: dict[str, Run] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._checkpointer: asyncio.Task[None] | None = None
+        self._spare = Spare()
         self._checkpointing = asyncio.Lock()
         self._checkpoint_now = asyncio.Event()
         self._closing = asyncio.Event()
@@ -232,6 +234,11 @@ class Runs:
     def at_work(self) -> int:
         """How many runs there are."""
         return len(self._active)
+
+    @property
+    def silent(self) -> int:
+        """How many of them have begun and written nothing yet."""
+        return sum(run.state == "writing" and run.partial.empty for run in self._active.values())
 
     def writing(self, owner: Owner) -> set[str]:
         """The conversations of an owner in which a run is at work."""
@@ -661,6 +668,7 @@ class Runs:
         return await self._store.read_part(head_id, position + 1, end) if position < end else []
 
     def _keep_checkpoints(self) -> None:
+        self._spare.keep()
         if self._checkpointer is None or self._checkpointer.done():
             self._checkpointer = asyncio.create_task(self._checkpoint(), context=contextvars.Context())
 
@@ -671,6 +679,7 @@ class Runs:
             async with self._checkpointing:
                 await self._checkpoint_once([run for run in self._active.values() if run.progress])
             await _set_within(self._checkpoint_now, CHECKPOINT_SECONDS)
+        self._spare.hand_back_soon()
 
     async def _checkpoint_once(self, runs: Sequence[Run]) -> None:
         taken = [run.progress.take() for run in runs]
