@@ -135,6 +135,11 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             content TEXT NOT NULL
         ) STRICT, WITHOUT ROWID""",
     ),
+    (
+        # Which database this is, also in its copies: a backup is never mixed up with another's.
+        "CREATE TABLE lineage (id TEXT PRIMARY KEY NOT NULL) STRICT, WITHOUT ROWID",
+        "INSERT INTO lineage VALUES (lower(hex(randomblob(8))))",
+    ),
 )
 """The statements that lead from each schema version to the next. Never edit one that was released: add another."""
 

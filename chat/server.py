@@ -16,6 +16,8 @@ import gradio as gr
 from filelock import FileLock, Timeout
 from starlette.middleware import Middleware
 
+from chat.backup import Backup, BackupError
+from chat.backup_place import PlaceError, place_at
 from chat.database import Database, DatabaseError, check_header
 from chat.failures import SecretsFilter
 from chat.identity import VisitorCookie
@@ -23,6 +25,7 @@ from chat.local_model import LocalModel
 from chat.models import AgentError, choose_agent
 from chat.services import Services, open_services
 from chat.settings import Settings
+from chat.share import is_wanted, open_link
 from chat.theme import THEME
 from chat.ui import HEAD, ROUTES, ChatPage
 
@@ -50,7 +53,8 @@ class Server:
         try:
             check_header(settings.database)
             self._agent = choose_agent(settings)
-        except (AgentError, DatabaseError) as error:
+            self._backup = None if settings.backup is None else Backup(settings.database, place_at(settings.backup))
+        except (AgentError, DatabaseError, PlaceError) as error:
             raise StartError(error) from error
         _quieten_gradio()
         self.demo = ChatPage(self._agent, settings)
@@ -74,11 +78,17 @@ class Server:
         try:
             self._launch(port)
             stopped = _on_signal()  # Before anybody is told that it serves, and may tell it to stop.
+            if self._backup:
+                self._backup.start()
             self._announce()
+            if is_wanted(self._settings):
+                open_link(self.demo, _say)
             while not stopped.wait(1):  # In steps, so that Windows delivers the signal.
                 pass
         finally:
             self._close()
+            if self._backup:
+                self._backup.close()
             self._lock.release()
 
     def _claim_database(self) -> None:
@@ -96,8 +106,10 @@ class Server:
                 "Make its directory writable, or set CHAT_DATABASE to another file."
             ) from error
         try:
+            if self._backup and (made := self._backup.restore()):
+                print(f"Restored:      the snapshot of {made:%Y-%m-%d %H:%M} UTC", flush=True)
             asyncio.run(_open_once(Database(path)))
-        except DatabaseError as error:
+        except (BackupError, DatabaseError) as error:
             self._lock.release()
             raise StartError(error) from error
 
@@ -106,6 +118,7 @@ class Server:
             self.demo.launch(
                 server_port=port,
                 prevent_thread_lock=True,
+                share=False,
                 quiet=True,
                 app_kwargs={
                     "lifespan": self._lifespan,
@@ -131,21 +144,21 @@ class Server:
         self.demo.server.config.timeout_graceful_shutdown = CLOSE_SECONDS
 
     @asynccontextmanager
-    async def _lifespan(self, app: Any) -> AsyncGenerator[dict[str, Services], None]:
+    async def _lifespan(self, app: Any) -> AsyncGenerator[dict[str, Any], None]:
         local = [served.model for served in self._agent.models if isinstance(served.model, LocalModel)]
         if local and local[0] is self._agent.models[0].model:
             local[0].start()  # Loads beside the first page. Others load when they are first asked.
         async with open_services(self._settings) as self._services:
             self._loop = asyncio.get_running_loop()
-            yield {"services": self._services}
+            yield {"services": self._services, "backup": self._backup}
         for model in local:
             model.close()
 
     def _announce(self) -> None:
         print(f"Chat:          {self.demo.local_url}")
-        if self.demo.share_url:
-            print(f"Public link:   {self.demo.share_url}")
         print(f"Model:         {self._agent.model_name}")
+        if self._settings.backup is not None:
+            print(f"Backup:        {self._settings.backup}")
         print(f"Conversations: {self._settings.database}", flush=True)
 
     def _close(self) -> None:
@@ -154,6 +167,10 @@ class Server:
             with suppress(TimeoutError):
                 ending.result(timeout=3)
         self.demo.close(verbose=False)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
 
 
 async def _open_once(database: Database) -> None:
