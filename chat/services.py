@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from chat.changes import Changes
 from chat.choices import Choices
 from chat.database import Database
+from chat.deletions import Deletions
+from chat.exports import Exports
 from chat.files import Files
 from chat.journal import Journal
 from chat.library import Library
@@ -23,10 +25,12 @@ class Services:
     store: SQLiteConversationStore
     files: Files
     library: Library
+    deletions: Deletions
     choices: Choices
     journal: Journal
     changes: Changes
     runs: Runs
+    exports: Exports
 
     async def end_runs(self) -> None:
         """End what pages and models are streaming, saving it, so that connections close. Can be called twice."""
@@ -53,9 +57,24 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services, None]:
             max_runs=settings.max_runs,
             history=settings.history,
         )
-        services = Services(database, store, Files(database), Library(database), choices, journal, changes, runs)
+        files = Files(database)
+        deletions = Deletions(store, runs, changes)
+        services = Services(
+            database,
+            store,
+            files,
+            Library(database),
+            deletions,
+            choices,
+            journal,
+            changes,
+            runs,
+            Exports(database, files),
+        )
         await runs.recover()
+        deletions.keep_erasing()
         try:
             yield services
         finally:
+            await deletions.close()
             await services.end_runs()

@@ -24,8 +24,11 @@ def is_wanted(settings: Settings) -> bool:
     return settings.share or os.environ.get("GRADIO_SHARE", "").lower() == "true"
 
 
-def open_link(demo: gr.Blocks, say: Callable[[str], None]) -> None:
-    """Open a public link to a demo that serves, without waiting for it. What comes of it is said in lines."""
+def open_link(demo: gr.Blocks, allow: Callable[[str], None], say: Callable[[str], None]) -> None:
+    """Open a public link to a demo that serves, without waiting for it.
+
+    Its host's name is allowed before anybody learns it. What comes of it is said in lines.
+    """
     if os.environ.get("SYSTEM") == "spaces":
         say("There is no public link: a Space has an address of its own.")
         return
@@ -39,7 +42,9 @@ def open_link(demo: gr.Blocks, say: Callable[[str], None]) -> None:
             say(_sorry(f"could not be opened ({one_line(error)})", demo))
             return
         told.set()
-        demo.share_url = f"https://{address.partition('://')[2]}"
+        host = address.partition("://")[2]
+        allow(host)
+        demo.share_url = f"https://{host}"
         say(f"Public link:   {demo.share_url}\n{EXPOSED}")
 
     def wait() -> None:
