@@ -93,7 +93,8 @@ class Settings(BaseSettings):
     history: int = Field(
         default=200,
         ge=1,
-        description="How many of a conversation's newest messages the model is given; all of them are kept.",
+        description="How many of a conversation's newest messages the model is given, up to twice as many while it "
+        "goes on; all of them are kept.",
     )
     max_file_mb: float = Field(
         default=20, gt=0, description="The largest file that can be attached to a message, in megabytes."
