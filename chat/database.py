@@ -150,6 +150,11 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX deletion_by_time ON deletion (deleted_at)",
     ),
     (
+        # Which database this is, also in its copies: a backup is never mixed up with another's.
+        "CREATE TABLE lineage (id TEXT PRIMARY KEY NOT NULL) STRICT, WITHOUT ROWID",
+        "INSERT INTO lineage VALUES (lower(hex(randomblob(8))))",
+    ),
+    (
         # What was used: a row for each owner, and one for all, of the day and the minute of their last message.
         """CREATE TABLE spending (
             who TEXT PRIMARY KEY NOT NULL,
