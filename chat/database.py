@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar, copy_context
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -18,7 +19,6 @@ import aiosqlite
 from opentelemetry.trace import Span, SpanKind, get_tracer
 
 T = TypeVar("T")
-P = TypeVar("P")
 
 Parameters = Sequence[Any] | Mapping[str, Any]
 """The values of a statement's placeholders: `?` by position, `:name` by name."""
@@ -136,6 +136,25 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         ) STRICT, WITHOUT ROWID""",
     ),
     (
+        # Where a conversation is listed (0 archived, 1 listed, 2 pinned), and whether its newest reply was not seen.
+        "ALTER TABLE conversation ADD COLUMN place INTEGER NOT NULL DEFAULT 1 CHECK (place BETWEEN 0 AND 2)",
+        "ALTER TABLE conversation ADD COLUMN unread INTEGER NOT NULL DEFAULT 0 CHECK (unread BETWEEN 0 AND 1)",
+        "CREATE INDEX conversation_by_place ON conversation (scope, place, updated_at, conversation_id)",
+        # Whether a title stays: a person gave it, or a model was asked for it.
+        "ALTER TABLE title ADD COLUMN settled INTEGER NOT NULL DEFAULT 1 CHECK (settled BETWEEN 0 AND 1)",
+        # Deleted conversations, until they are erased: their scope is no owner's, so that nobody finds them.
+        """CREATE TABLE deletion (
+            conversation_id TEXT PRIMARY KEY NOT NULL REFERENCES conversation (conversation_id) ON DELETE CASCADE,
+            deleted_at TEXT NOT NULL
+        ) STRICT, WITHOUT ROWID""",
+        "CREATE INDEX deletion_by_time ON deletion (deleted_at)",
+    ),
+    (
+        # Which database this is, also in its copies: a backup is never mixed up with another's.
+        "CREATE TABLE lineage (id TEXT PRIMARY KEY NOT NULL) STRICT, WITHOUT ROWID",
+        "INSERT INTO lineage VALUES (lower(hex(randomblob(8))))",
+    ),
+    (
         # What was used: a row for each owner, and one for all, of the day and the minute of their last message.
         """CREATE TABLE spending (
             who TEXT PRIMARY KEY NOT NULL,
@@ -183,16 +202,20 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """CREATE TRIGGER conversation_gone AFTER DELETE ON conversation WHEN OLD.scope IS NOT NULL BEGIN
             UPDATE holding SET conversations = conversations - 1 WHERE owner = OLD.scope;
         END""",
-        # Who takes over all conversations of another takes over their bytes with the last of them.
+        # Who takes over all conversations of another takes over their bytes with the last one. What is deleted stays
+        # its owner's until it is erased.
         """CREATE TRIGGER conversation_moved AFTER UPDATE OF scope ON conversation
         WHEN NEW.scope IS NOT OLD.scope AND NEW.scope IS NOT NULL AND OLD.scope IS NOT NULL BEGIN
             INSERT INTO holding (owner, conversations, bytes) VALUES (NEW.scope, 1, 0)
             ON CONFLICT DO UPDATE SET conversations = conversations + 1;
             UPDATE holding SET conversations = conversations - 1 WHERE owner = OLD.scope;
-            UPDATE holding SET bytes = bytes + (
-                SELECT bytes FROM holding WHERE owner = OLD.scope
-            ) WHERE owner = NEW.scope AND (SELECT conversations FROM holding WHERE owner = OLD.scope) = 0;
-            DELETE FROM holding WHERE owner = OLD.scope AND conversations = 0;
+            UPDATE holding SET bytes = bytes + (SELECT bytes FROM holding WHERE owner = OLD.scope)
+            WHERE owner = NEW.scope
+            AND NEW.scope NOT LIKE 'deleted:%' AND OLD.scope NOT LIKE 'deleted:%'
+            AND NOT EXISTS (SELECT 1 FROM conversation WHERE scope = OLD.scope);
+            UPDATE holding SET bytes = 0 WHERE owner = OLD.scope
+            AND NEW.scope NOT LIKE 'deleted:%' AND OLD.scope NOT LIKE 'deleted:%'
+            AND NOT EXISTS (SELECT 1 FROM conversation WHERE scope = OLD.scope);
         END""",
     ),
 )
@@ -261,8 +284,7 @@ class Database:
             DatabaseUnavailable: If the file can't be read now.
         """
         try:
-            with _span(sql):
-                return list(await _opened(self._reader).execute_fetchall(sql, parameters))
+            return await _on_thread_of(_opened(self._reader), lambda own: _read(own, sql, parameters))
         except sqlite3.OperationalError as error:
             raise DatabaseUnavailable(_sentence(self.path, error)) from error
 
@@ -282,7 +304,8 @@ class Database:
         """
         writer, along = _opened(self._writer), _along.get()
         try:
-            result = await _on_thread_of(writer, _transaction, work if along is None else along.around(work))
+            whole = work if along is None else along.around(work)
+            result = await _on_thread_of(writer, partial(_transaction, whole))
         except sqlite3.OperationalError as error:
             raise DatabaseUnavailable(_sentence(self.path, error)) from error
         if along is not None:
@@ -335,8 +358,7 @@ class Transaction:
 
     def rows(self, sql: str, parameters: Parameters = ()) -> list[sqlite3.Row]:
         """The rows of a query, with the changes made so far."""
-        with _span(sql):
-            return self._connection.execute(sql, parameters).fetchall()
+        return _read(self._connection, sql, parameters)
 
     def execute(self, sql: str, parameters: Parameters = ()) -> int:
         """Run a statement; the number of rows it changed."""
@@ -347,6 +369,11 @@ class Transaction:
         """Run a statement once for each row of parameters."""
         with _span(sql):
             self._connection.executemany(sql, rows)
+
+
+def _read(connection: sqlite3.Connection, sql: str, parameters: Parameters) -> list[sqlite3.Row]:
+    with _span(sql):
+        return connection.execute(sql, parameters).fetchall()
 
 
 class Along:
@@ -369,7 +396,7 @@ class Along:
 _along: ContextVar[Along | None] = ContextVar("along", default=None)
 
 
-def _transaction(connection: sqlite3.Connection, work: Callable[[Transaction], T]) -> T:
+def _transaction(work: Callable[[Transaction], T], connection: sqlite3.Connection) -> T:
     connection.execute("BEGIN IMMEDIATE")
     try:
         result = work(Transaction(connection))
@@ -380,15 +407,21 @@ def _transaction(connection: sqlite3.Connection, work: Callable[[Transaction], T
     return result
 
 
-async def _on_thread_of(connection: aiosqlite.Connection, work: Callable[[sqlite3.Connection, P], T], argument: P) -> T:
+async def _on_thread_of(connection: aiosqlite.Connection, work: Callable[[sqlite3.Connection], T]) -> T:
     """Run a function with aiosqlite's own connection on the thread it belongs to.
 
     With aiosqlite's public methods each statement is a wait for the event loop's next turn, while the write lock is
     held: with fifty replies being written that is a tenth of a second for each save, and everybody waits in line.
     """
     own = connection._conn  # pyright: ignore[reportPrivateUsage]
-    run = copy_context().run  # The caller's span is the parent of the statements' spans.
-    return await connection._execute(run, work, own, argument)  # pyright: ignore[reportPrivateUsage, reportUnknownMemberType, reportUnknownVariableType]  # aiosqlite leaves its type open
+    # The caller's span is the parent of the statements' spans.
+    box: list[Any] = [partial(copy_context().run, work, own)]
+
+    def do() -> None:  # The thread remembers what it did last, and what came of it: here neither of them.
+        box.append(box.pop()())
+
+    await connection._execute(do)  # pyright: ignore[reportPrivateUsage, reportUnknownMemberType]  # aiosqlite leaves its type open
+    return box.pop()
 
 
 def check_header(path: Path) -> None:

@@ -4,16 +4,19 @@ import os
 from collections.abc import Mapping
 from ipaddress import ip_address
 
+from chat.settings import Settings
+from chat.share import is_wanted
 
-def is_exposed(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether Gradio will serve the chat to others, as its variables say: beyond loopback, by a link, or on a Space.
 
-    A path that it is served under is a sign of a proxy. A proxy on this machine without one can't be known of.
+def is_exposed(settings: Settings, environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether the chat will be served to others: beyond loopback, by a link, on a Space, or through a proxy.
+
+    A proxy is known by the name that it is reached by, or the path that it adds.
     """
-    link = environment.get("GRADIO_SHARE", "").lower() == "true"
     space = environment.get("SYSTEM") == "spaces"
     path = environment.get("GRADIO_ROOT_PATH", "").strip("/")
-    return link or space or bool(path) or not _is_loopback(environment.get("GRADIO_SERVER_NAME") or "127.0.0.1")
+    beyond = not _is_loopback(environment.get("GRADIO_SERVER_NAME") or "127.0.0.1")
+    return is_wanted(settings) or bool(settings.allowed_hosts) or space or bool(path) or beyond
 
 
 def _is_loopback(name: str) -> bool:

@@ -18,6 +18,10 @@ _BYTES = """
 """
 
 
+DELETED = "deleted:"
+"""What the scope of a conversation begins with that its owner deleted; its bytes are the owner's until it is erased."""
+
+
 @dataclass(frozen=True)
 class Holding:
     """What an owner keeps."""
@@ -46,6 +50,7 @@ def bytes_of(change: Transaction, entry_ids: Sequence[str]) -> int:
     return found
 
 
-def add_bytes(change: Transaction, owner: str, more: int) -> None:
-    """Note that an owner, who has a conversation, keeps so many bytes more, or fewer."""
+def add_bytes(change: Transaction, scope: str, more: int) -> None:
+    """Note that whoever has conversations in a scope keeps so many bytes more, or fewer."""
+    owner = scope.removeprefix(DELETED)
     change.execute("UPDATE holding SET bytes = max(0, bytes + ?) WHERE owner = ?", (more, owner))

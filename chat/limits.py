@@ -112,16 +112,19 @@ _COLUMNS = tuple(each.name for each in fields(_Spent))
 
 
 class BetweenRequests(UsageLimits):
-    """Ends a run before it asks its model again, and never takes back a reply that is whole."""
+    """Ends a run before it asks its model again, and never takes back a reply that is whole.
 
-    def has_token_limits(self) -> bool:
-        return False
+    Pydantic AI's own limits of tokens and cost also end it after its last response, whose words have been read by then.
+    """
 
-    def check_tokens(self, usage: RunUsage) -> None:
-        """Not after a response: what it took is spent, and it may be the last."""
+    def __init__(self, reply: ReplyAllowance) -> None:
+        super().__init__(request_limit=reply.requests, tool_calls_limit=reply.tool_calls)
+        dollars = None if reply.dollars is None else Decimal(str(reply.dollars))
+        self._before = UsageLimits(request_limit=None, total_tokens_limit=reply.tokens, cost_limit=dollars)
 
-    def check_cost(self, usage: RunUsage, *, warn_if_cost_unavailable: bool = True) -> None:
-        """Not after a response either. A cost that isn't known is counted by its tokens."""
+    def check_before_request(self, usage: RunUsage) -> None:
+        super().check_before_request(usage)
+        self._before.check_before_request(usage)
 
 
 class Limits:
@@ -149,7 +152,7 @@ class Limits:
         self._counts = bool(visitor or total)
         self._clock = clock
         self._held = _held(reply or ReplyAllowance())
-        self.of_reply = None if reply is None else _usage_limits(reply)
+        self.of_reply = None if reply is None else BetweenRequests(reply)
         """What Pydantic AI is told for each run; `None` for what the agent says itself."""
 
     @property
@@ -296,15 +299,6 @@ def limits_from(settings: Settings, database: Database, *, public: bool) -> Limi
     total = Allowance.parse(settings.total_limits, TOTAL if public else None)
     reply = ReplyAllowance.parse(settings.reply_limits, REPLY if public else OWN_REPLY)
     return Limits(database, visitor, total, reply if public or settings.reply_limits else None)
-
-
-def _usage_limits(reply: ReplyAllowance) -> UsageLimits:
-    return BetweenRequests(
-        request_limit=reply.requests,
-        tool_calls_limit=reply.tool_calls,
-        total_tokens_limit=reply.tokens,
-        cost_limit=None if reply.dollars is None else Decimal(str(reply.dollars)),
-    )
 
 
 def _held(reply: ReplyAllowance) -> Spending:

@@ -43,6 +43,7 @@ from chat.files import binary_contents
 from chat.identity import Owner
 from chat.journal import Journal, Outcome, Progress, Unfinished
 from chat.limits import Limits
+from chat.memory import Spare
 from chat.models import ChatAgent
 from chat.partial import FOLDED_EVENTS, Partial
 from chat.recent import RecentConversations
@@ -123,6 +124,7 @@ class Run:
         self.version = 0
         self._changed = asyncio.Event()
         self._written = asyncio.Event()
+        self._ended = asyncio.Event()
         self.asked = False
         """Whether its model may have been asked."""
         self.stopping = asyncio.Event()
@@ -146,10 +148,21 @@ class Run:
         """Wait until all of it is written, at most so long."""
         await _set_within(self._written, seconds)
 
+    async def ends_within(self, seconds: float | None = None) -> bool:
+        """Wait until it is saved, at most so long; whether it is."""
+        await _set_within(self._ended, seconds)
+        return self.done
+
     def end_writing(self) -> None:
         """Nothing more is written: what there is gets saved."""
         self.state = "saving"
         self._written.set()
+        self.touch()
+
+    def end(self) -> None:
+        """It is saved, or can't be."""
+        self.done = True
+        self._ended.set()
         self.touch()
 
     def touch(self) -> None:
@@ -214,6 +227,7 @@ class Runs:
         self._active: dict[str, Run] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._checkpointer: asyncio.Task[None] | None = None
+        self._spare = Spare()
         self._checkpointing = asyncio.Lock()
         self._checkpoint_now = asyncio.Event()
         self._closing = asyncio.Event()
@@ -227,6 +241,11 @@ class Runs:
     def at_work(self) -> int:
         """How many runs there are."""
         return len(self._active)
+
+    @property
+    def silent(self) -> int:
+        """How many of them have begun and written nothing yet."""
+        return sum(run.state == "writing" and run.partial.empty for run in self._active.values())
 
     def writing(self, owner: Owner) -> set[str]:
         """The conversations of an owner in which a run is at work."""
@@ -454,8 +473,7 @@ class Runs:
             await self._save(run, conversation, ending, outcome)
         finally:
             del self._active[run.conversation_id]
-            run.done = True
-            run.touch()
+            run.end()
             self._changes.announce(run.owner, run.conversation_id, run.revision)
 
     @asynccontextmanager
@@ -576,7 +594,14 @@ class Runs:
                     saved = True
                 async with self._checkpointing, self._limits.settled(run.conversation_id, used):
                     run.progress.take()
-                    await self._journal.finish(run.conversation_id, run.prompt_id, outcome, timing, run.brief)
+                    await self._journal.finish(
+                        run.conversation_id,
+                        run.prompt_id,
+                        outcome,
+                        timing,
+                        run.brief,
+                        unread=not self._changes.shows(run.owner, run.conversation_id),
+                    )
                 run.trouble = None
                 return
             except DatabaseUnavailable as error:
@@ -668,6 +693,7 @@ class Runs:
         return await self._store.read_part(head_id, position + 1, end) if position < end else []
 
     def _keep_checkpoints(self) -> None:
+        self._spare.keep()
         if self._checkpointer is None or self._checkpointer.done():
             self._checkpointer = asyncio.create_task(self._checkpoint(), context=contextvars.Context())
 
@@ -678,6 +704,7 @@ class Runs:
             async with self._checkpointing:
                 await self._checkpoint_once([run for run in self._active.values() if run.progress])
             await _set_within(self._checkpoint_now, CHECKPOINT_SECONDS)
+        self._spare.hand_back_soon()
 
     async def _checkpoint_once(self, runs: Sequence[Run]) -> None:
         taken = [run.progress.take() for run in runs]
@@ -761,8 +788,8 @@ async def _without_conflict(begin: Callable[[Run], Awaitable[Conversation]], run
             continue
 
 
-async def _set_within(event: asyncio.Event, seconds: float) -> None:
-    """Wait until the event is set, at most so long."""
+async def _set_within(event: asyncio.Event, seconds: float | None) -> None:
+    """Wait until the event is set, at most so long, if there is a limit."""
     with suppress(TimeoutError):
         # Not `wait_for`: in Python 3.11 it can swallow a cancellation.
         async with asyncio.timeout(seconds):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from chat.changes import Changes
 from chat.choices import Choices
 from chat.database import Database
+from chat.deletions import Deletions
 from chat.exports import Exports
 from chat.files import Files
 from chat.journal import Journal
@@ -25,6 +26,7 @@ class Services:
     store: SQLiteConversationStore
     files: Files
     library: Library
+    deletions: Deletions
     choices: Choices
     journal: Journal
     changes: Changes
@@ -64,11 +66,13 @@ async def open_services(settings: Settings, *, public: bool = False) -> AsyncGen
             history=settings.history,
         )
         files = Files(database)
+        deletions = Deletions(store, runs, changes)
         services = Services(
             database,
             store,
             files,
             Library(database),
+            deletions,
             choices,
             journal,
             changes,
@@ -77,7 +81,9 @@ async def open_services(settings: Settings, *, public: bool = False) -> AsyncGen
             Exports(database, files),
         )
         await runs.recover()
+        deletions.keep_erasing()
         try:
             yield services
         finally:
+            await deletions.close()
             await services.end_runs()

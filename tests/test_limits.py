@@ -293,7 +293,7 @@ async def test_a_refused_message_reaches_neither_the_model_nor_the_database(path
         with pytest.raises(LimitReached):
             await services.runs.retry(ANNA, run.conversation_id, model.chat_agent)
         assert model.asked == 1
-        assert len(await services.store.list()) == 1
+        assert len(await services.store.read_records()) == 1
         entries = await services.store.load_entries(run.conversation_id)
         assert entries is not None
         assert len(entries) == 2
@@ -403,5 +403,5 @@ def test_a_chat_that_others_reach_has_limits_and_one_on_this_machine_has_none(tm
         async with open_services(Settings(database=tmp_path / "chat.db"), public=public) as services:
             return await services.limits.left(ANNA)
 
-    assert asyncio.run(left(public=True)) == Left("100% of 500,000 tokens left today", low=False)
+    assert asyncio.run(left(public=True)) == Left("$1.00 of $1.00 left today", low=False)
     assert asyncio.run(left(public=False)) is None

@@ -1,5 +1,6 @@
 """What a page is shown of a conversation, and that it costs the same however long the conversation is."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable
 from dataclasses import replace
@@ -173,6 +174,22 @@ async def test_a_reply_is_not_shown_to_who_reads_further_up(services: Services, 
     views = [view async for view in watch(services, ANNA, conversation_id, Span(first=100, last=139))]
     assert all(texts(view)[0] == "prompt 50" and len(view.messages) == 40 for view in views)
     assert run.done
+
+
+async def test_who_reads_further_up_is_not_sent_a_view_for_each_word(services: Services) -> None:
+    words = 300
+
+    async def say(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[str]:
+        for _ in range(words):
+            await asyncio.sleep(0)
+            yield "word "
+
+    agent = ChatAgent(Agent(FunctionModel(stream_function=say), name="chatty"), (ChatModel("chatty", own=True),))
+    conversation = await conversation_of(services, 100)
+    await services.runs.send(ANNA, conversation, "One more?", agent)
+    views = [view async for view in watch(services, ANNA, conversation, Span(first=10, last=20))]
+    assert views[-1].phase == "idle"
+    assert len(views) < words / 10
 
 
 async def test_a_turn_asks_the_database_as_little_after_two_thousand_messages_as_at_first(
