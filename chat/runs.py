@@ -529,12 +529,13 @@ class Runs:
         try:
             choice = await self._choices.read(run.owner, run.conversation_id)
             arguments = await agent.run_arguments(run.owner, run.conversation_id, choice)
+            if self._limits.of_reply is not None:
+                arguments["usage_limits"] = self._limits.of_reply
             async with agent.agent.run_stream_events(
                 # A conversation's usage would count against the limits of each of its turns: after Pydantic AI's
                 # default of 50 requests nothing would be answered any more.
                 conversation=replace(conversation, usage=RunUsage()),
                 cancellation_token=run.cancellation,
-                usage_limits=self._limits.of_reply,
                 infer_name=False,
                 deferred_tool_results=run.decided,
                 **arguments,
