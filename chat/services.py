@@ -46,16 +46,18 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services, None]:
     async with Database(settings.database) as database:
         store, journal, changes = SQLiteConversationStore(database), Journal(database), Changes()
         choices = Choices(database)
+        files = Files(database)
         runs = Runs(
             store,
+            files,
             journal,
             choices,
             changes,
             timeout=settings.timeout,
             max_runs=settings.max_runs,
             history=settings.history,
+            history_bytes=int(settings.history_mb * 1_000_000),
         )
-        files = Files(database)
         services = Services(
             database,
             store,

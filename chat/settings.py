@@ -86,6 +86,12 @@ class Settings(BaseSettings):
         ge=1,
         description="How many of a conversation's newest messages the model is given; all of them are kept.",
     )
+    history_mb: float = Field(
+        default=30,
+        ge=0,
+        description="How many megabytes of a conversation's newest files the model is given with them. Of older files "
+        "it is told the name; those of the newest message are always sent.",
+    )
     max_file_mb: float = Field(
         default=20, gt=0, description="The largest file that can be attached to a message, in megabytes."
     )

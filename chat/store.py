@@ -124,6 +124,16 @@ class SQLiteConversationStore(ConversationStore):
         self._owns_database = not isinstance(database, Database)
         self.database = database if isinstance(database, Database) else Database(database)
         self._files = Files(self.database)
+        self._light = False
+
+    def light(self) -> "SQLiteConversationStore":
+        """A store on the same database that loads light messages: which files they have, but none is read.
+
+        What it loads can be added to and saved. `chat.files.Files.to_send` makes of it what a model is given.
+        """
+        light = SQLiteConversationStore(self.database)
+        light._light = True
+        return light
 
     async def __aenter__(self) -> Self:
         if self._owns_database:
@@ -206,7 +216,8 @@ class SQLiteConversationStore(ConversationStore):
 
     async def read_history(self, head_id: str | None, *, limit: int | None = None) -> list[ConversationEntry]:
         entries, light = await self._read_light(head_id, limit)
-        await self._files.put_back(light)
+        if not self._light:
+            await self._files.put_back(light)
         return entries
 
     async def read_part(self, head_id: str, first: int, last: int) -> list[ConversationEntry]:
