@@ -314,5 +314,12 @@ def _name(content: BinaryContent) -> str:
         "".join(filter(str.isprintable, content.identifier)).translate(FORBIDDEN_IN_NAMES).strip(". ")[-LONGEST_NAME:]
     )
     if "." not in name:
-        name += mimetypes.guess_extension(content.media_type, strict=False) or ""
+        name += mimetypes.guess_extension(content.media_type, strict=False) or _ending(content)
     return name or "file"
+
+
+def _ending(content: BinaryContent) -> str:
+    try:
+        return f".{content.format}"
+    except ValueError:  # A kind that no model takes.
+        return ""
