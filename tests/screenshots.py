@@ -18,9 +18,9 @@ COLOURS = 64
 """What a picture of text looks the same with, at a fraction of the size."""
 
 PICTURES = {
-    "workday": ("", 900, 1350),
-    "workday-dark": ("?__theme=dark", 900, 1350),
-    "workday-phone": ("", 390, 1350),
+    "workday": ("", 900, 1500),
+    "workday-dark": ("?__theme=dark", 900, 1500),
+    "workday-phone": ("", 390, 1500),
 }
 """By name: the address, and the width and height of the window."""
 
@@ -63,6 +63,8 @@ def _plan(page: Page) -> None:
     form.get_by_text("Deny", exact=True).last.click()
     expect(page.locator("#conversation")).to_contain_text("Alfama and the castle")
     expect(page.locator("body")).to_have_attribute("data-phase", "idle")
+    page.get_by_text("Tool: ask_guide").click()
+    page.mouse.move(0, 0)
     page.wait_for_load_state("networkidle")
 
 

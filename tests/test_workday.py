@@ -248,7 +248,7 @@ assistant | Image generation | done | *No arguments.*
 ```json
 {
   "status": "completed",
-  "size": "480x240"
+  "size": "480x150"
 }
 ```\
 """,
@@ -314,7 +314,7 @@ assistant | <audio src="FILE" controls preload="none"></audio>
 """,
             "assistant | Lisbon it is.",
             """\
-assistant | The trams climb to Alfama<sup>1</sup>, and $$d = v \\cdot t$$ says that Belém is 18 minutes away.
+assistant | The trams climb to Alfama<sup>1</sup>, and \\(d = v \\cdot t\\) says that Belém is 18 minutes away.
 
 <small>Sources: 1. <a href="https://example.com/trams">The trams of Alfama</a></small>\
 """,
@@ -322,7 +322,7 @@ assistant | The trams climb to Alfama<sup>1</sup>, and $$d = v \\cdot t$$ says t
             """\
 assistant | - **city:** Lisbon
 - **days:** Alfama and the castle, Belém
-- **cost:** 213.0
+- **cost:** 213
 
 **sights**
 
@@ -340,7 +340,7 @@ assistant | - **city:** Lisbon
     "Alfama and the castle",
     "Belém"
   ],
-  "cost": 213.0,
+  "cost": 213,
   "sights": [
     {
       "sight": "Castle",

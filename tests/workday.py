@@ -40,13 +40,13 @@ class Plan(BaseModel):
 
     city: str
     days: list[str]
-    cost: float | None = Field(description="Euros.")
+    cost: int | None = Field(description="Euros.")
     sights: list[dict[str, str]]
 
 
 def picture() -> bytes:
     """A map of a coast, as a PNG."""
-    width, height = 480, 240
+    width, height = 480, 150
     rows = [b"\0" + b"".join(bytes(_colour(x / width, y / height)) for x in range(width)) for y in range(height)]
     chunks = [
         (b"IHDR", struct.pack(">2I5B", width, height, 8, 2, 0, 0, 0)),
@@ -129,7 +129,7 @@ _RESPONSES = [
                 {"action": "call_tool", "tool_name": "route", "tool_args": {"to": "Belém"}},
                 {"output": "6.2 km, 18 minutes", "error": None},
             ),
-            *_native("image_generation", {}, {"status": "completed", "size": "480x240"}),
+            *_native("image_generation", {}, {"status": "completed", "size": "480x150"}),
             FilePart(BinaryImage(picture(), media_type="image/png", identifier="view")),
             ToolCallPart("forecast", {"days": 2}, tool_call_id="right"),
             ToolCallPart("book", {"what": "hotel", "nights": 2, "for_whom": "Ann"}, tool_call_id="hotel"),
@@ -146,7 +146,7 @@ _RESPONSES = [
                 audio=BinaryContent(sound(), media_type="audio/wav", identifier="lisbon"),
             ),
             TextPart(
-                "The trams climb to Alfama, and $$d = v \\cdot t$$ says that Belém is 18 minutes away.",
+                "The trams climb to Alfama, and \\(d = v \\cdot t\\) says that Belém is 18 minutes away.",
                 citations=[
                     Citation(
                         [WebCitationSource("https://example.com/trams", title="The trams of Alfama")],
