@@ -135,6 +135,14 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             content TEXT NOT NULL
         ) STRICT, WITHOUT ROWID""",
     ),
+    (
+        # What an imported conversation was in its file: the same file again brings nothing new.
+        """CREATE TABLE origin (
+            conversation_id TEXT PRIMARY KEY NOT NULL REFERENCES conversation (conversation_id) ON DELETE CASCADE,
+            source TEXT NOT NULL
+        ) STRICT, WITHOUT ROWID""",
+        "CREATE INDEX origin_by_source ON origin (source)",
+    ),
 )
 """The statements that lead from each schema version to the next. Never edit one that was released: add another."""
 

@@ -90,6 +90,9 @@ class Settings(BaseSettings):
         default=20, gt=0, description="The largest file that can be attached to a message, in megabytes."
     )
     max_files: int = Field(default=10, ge=1, description="How many files can be attached to a message.")
+    max_import_mb: float = Field(
+        default=100, gt=0, description="The largest file that can be imported, unpacked, in megabytes."
+    )
     show_system: bool = Field(
         default=False,
         description="Whether visitors see what only the model is meant to read: system prompts, instructions and "

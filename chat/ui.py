@@ -32,6 +32,7 @@ from chat.export_route import EXPORT_ROUTES
 from chat.file_route import FILE_ROUTE, serve_file
 from chat.health import HEALTH_ROUTE, health
 from chat.identity import Owner, owner_of
+from chat.import_route import IMPORT_ROUTES
 from chat.kinds import chooser_kinds, kinds_text, takes_sound
 from chat.library import Listed
 from chat.message_box import message_box, upload_folder
@@ -443,6 +444,7 @@ ROUTES = [
     Route(FILE_ROUTE, serve_file),
     Route(HEALTH_ROUTE, health),
     *EXPORT_ROUTES,
+    *IMPORT_ROUTES,
 ]
 
 
