@@ -13,6 +13,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from pydantic_ai import RunUsage
 
 from chat.journal import OutcomeKind
+from chat.library import Place
 
 FORMAT = "parley-conversation"
 VERSION = 1
@@ -73,6 +74,7 @@ class ArchivedConversation(BaseModel):
     forked_from: str | None = None
     forked_at: str | None = None
     updated_at: AwareDatetime
+    place: Place = "listed"
 
 
 def opening(conversation: ArchivedConversation) -> str:

@@ -32,6 +32,7 @@ from chat.archive import (
 from chat.database import Database
 from chat.files import FORBIDDEN_IN_NAMES, Files, StoredFile, file_of, mark, places_in
 from chat.identity import Owner
+from chat.library import PLACES, UNTITLED
 from chat.markdown_file import markdown
 from chat.markup import inert
 from chat.render import starts_turn
@@ -48,8 +49,6 @@ ZIPS_AT_ONCE = 2
 
 LONGEST_NAME = 80
 """Characters of an exported file's name, before its ending."""
-
-UNTITLED = "Untitled"
 
 Form = Literal["markdown", "json"]
 
@@ -305,6 +304,7 @@ def _conversation(row: Any) -> ArchivedConversation:
         forked_from=row["forked_from"],
         forked_at=row["forked_at"],
         updated_at=datetime.fromisoformat(row["updated_at"]),
+        place=PLACES[int(row["place"])],
     )
 
 

@@ -34,11 +34,13 @@ from chat.archive import (
 )
 from chat.choices import Choice
 from chat.file_render import is_text_file
-from chat.files import LONGEST_NAME, Place, mark
+from chat.files import LONGEST_NAME, mark
+from chat.files import Place as FilePlace
 from chat.gradio_history import conversations_in, conversations_in_log, is_flagging_log
-from chat.library import _first_words as first_words  # pyright: ignore[reportPrivateUsage]
+from chat.library import Place
 from chat.render import prompt_text
 from chat.store import messages_from_json
+from chat.title_text import first_words
 
 READ_BYTES = 1 << 20
 """Bytes that are read of a file at a time."""
@@ -94,6 +96,7 @@ class ReadConversation:
     forked_from: str | None
     forked_at: str | None
     updated_at: datetime
+    place: Place
     entries: Sequence[ReadEntry]
 
 
@@ -181,7 +184,16 @@ def _unpacking() -> Generator[None]:
     """Whatever the standard library says of a zip that isn't one, or of half of one."""
     try:
         yield
-    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, OverflowError, RuntimeError) as error:
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        struct.error,
+        EOFError,
+        OSError,
+        ValueError,
+        OverflowError,
+        RuntimeError,
+    ) as error:
         if isinstance(error, RecursionError):
             raise
         raise ImportRefused(DAMAGED) from error
@@ -248,12 +260,12 @@ def _checked(
     archived: ArchivedConversation, entries: Sequence[ArchivedEntry], file_data: _FileData
 ) -> ReadConversation:
     _check_links(archived, entries)
-    followed = {entry.parent for entry in entries}
+    messages = _messages(entries, file_data)
     read: list[ReadEntry] = []
     stands_for: dict[str, str | None] = {}  # For an entry of which nothing is left stands the one before it.
     for entry in entries:
         parent = None if entry.parent is None else stands_for[entry.parent]
-        message = _cleaned(_message(entry, file_data), ends=entry.id not in followed)
+        message = messages.get(entry.id)
         stands_for[entry.id] = parent if message is None else entry.id
         if message is not None:
             read.append(ReadEntry(entry.id, parent, message, entry.outcome, entry.timing))
@@ -272,6 +284,7 @@ def _checked(
         archived.forked_from,
         archived.forked_at,
         _not_later_than_now(archived.updated_at),
+        archived.place,
         read,
     )
 
@@ -297,6 +310,22 @@ def _check_links(archived: ArchivedConversation, entries: Sequence[ArchivedEntry
         raise ImportRefused("A message in this conversation is in no version of it. Export it again.")
 
 
+def _messages(entries: Sequence[ArchivedEntry], file_data: _FileData) -> dict[str, ModelMessage]:
+    """What may be stored of each entry's message, by its id; none where nothing may.
+
+    The last come first: what is left at the end of a version is its end, too.
+    """
+    messages: dict[str, ModelMessage] = {}
+    followed: set[str | None] = set()
+    for entry in reversed(entries):
+        message = _cleaned(_message(entry, file_data), ends=entry.id not in followed)
+        if message is not None:
+            messages[entry.id] = message
+        if message is not None or entry.id in followed:
+            followed.add(entry.parent)
+    return messages
+
+
 def _message(entry: ArchivedEntry, file_data: _FileData) -> ModelMessage:
     fields = dict(entry.message)
     places = [_place(value) for value in _list(fields.pop(PARLEY_FILES, []))]
@@ -310,13 +339,13 @@ def _message(entry: ArchivedEntry, file_data: _FileData) -> ModelMessage:
     return message
 
 
-def _place(value: object) -> Place:
+def _place(value: object) -> FilePlace:
     fields = cast("dict[str, object]", value) if isinstance(value, dict) else {}
     at, file_id, size = fields.get("at"), fields.get("id"), fields.get("size")
     known = isinstance(at, list) and isinstance(file_id, str) and isinstance(size, int)
     if not known or not all(isinstance(step, str | int) for step in cast("list[object]", at)):
         raise ImportRefused(DAMAGED)
-    return Place(at=cast("list[str | int]", at), id=cast("str", file_id), size=cast("int", size))
+    return FilePlace(at=cast("list[str | int]", at), id=cast("str", file_id), size=cast("int", size))
 
 
 def _cleaned(message: ModelMessage, *, ends: bool) -> ModelMessage | None:

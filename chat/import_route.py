@@ -12,6 +12,8 @@ from chat.import_file import ImportRefused, too_large
 from chat.imports import Imported
 from chat.services import Services
 
+IMPORT = "/parley/import"
+
 KEPT_IN_MEMORY = 1 << 20
 """Bytes of a file that are kept in memory while it arrives; more of it is put on the disk."""
 
@@ -45,7 +47,7 @@ async def import_conversations(request: Request) -> Response:
     return _answer(200, sentence(imported), *imported.conversation_ids)
 
 
-IMPORT_ROUTES = [Route("/parley/import", import_conversations, methods=["POST"])]
+IMPORT_ROUTES = [Route(IMPORT, import_conversations, methods=["POST"])]
 
 
 def sentence(imported: Imported) -> str:

@@ -17,10 +17,9 @@ from pydantic_ai.conversation_store import ConversationEntry, ConversationRecord
 from chat.database import Database, Transaction
 from chat.identity import Owner
 from chat.import_file import ReadConversation, ReadEntry, read_file
+from chat.library import PLACES
 from chat.store import SQLiteConversationStore, message_json
-
-LONGEST_TITLE = 200
-"""Characters of a title."""
+from chat.title_text import LONGEST_NAME, one_line
 
 _ALREADY_IMPORTED = """
     SELECT 1 FROM origin JOIN conversation USING (conversation_id) WHERE source = ? AND scope = ?
@@ -147,7 +146,7 @@ def _writing_beside(
     conversation_id: str, read: ReadConversation, entries: Sequence[tuple[ConversationEntry, ReadEntry]]
 ) -> Callable[[Transaction], None]:
     """Writes what belongs to a conversation beside its messages."""
-    title = "".join(filter(str.isprintable, " ".join((read.title or "").split())))[:LONGEST_TITLE]
+    title = one_line(read.title or "", LONGEST_NAME)
     choice = read.choice.model_dump_json(exclude_defaults=True) if read.choice.changes() else None
     outcomes = [(entry.id, of.outcome.kind, of.outcome.sentence) for entry, of in entries if of.outcome is not None]
     timings = [
@@ -159,6 +158,8 @@ def _writing_beside(
             change.execute("INSERT INTO title (conversation_id, title) VALUES (?, ?)", (conversation_id, title))
         if choice is not None:
             change.execute("INSERT INTO choice (conversation_id, content) VALUES (?, ?)", (conversation_id, choice))
+        place = PLACES.index(read.place)
+        change.execute("UPDATE conversation SET place = ? WHERE conversation_id = ?", (place, conversation_id))
         change.execute_many("INSERT INTO outcome (entry_id, kind, sentence) VALUES (?, ?, ?)", outcomes)
         change.execute_many("INSERT INTO timing (entry_id, seconds, parts) VALUES (?, ?, ?)", timings)
         change.execute("INSERT INTO origin (conversation_id, source) VALUES (?, ?)", (conversation_id, read.source))

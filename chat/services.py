@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from chat.changes import Changes
 from chat.choices import Choices
 from chat.database import Database
+from chat.deletions import Deletions
 from chat.exports import Exports
 from chat.files import Files
 from chat.imports import Imports
@@ -25,6 +26,7 @@ class Services:
     store: SQLiteConversationStore
     files: Files
     library: Library
+    deletions: Deletions
     choices: Choices
     journal: Journal
     changes: Changes
@@ -58,11 +60,13 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services, None]:
             history=settings.history,
         )
         files = Files(database)
+        deletions = Deletions(store, runs, changes)
         services = Services(
             database,
             store,
             files,
             Library(database),
+            deletions,
             choices,
             journal,
             changes,
@@ -71,7 +75,9 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services, None]:
             Imports(database, store, largest=int(settings.max_import_mb * 1_000_000)),
         )
         await runs.recover()
+        deletions.keep_erasing()
         try:
             yield services
         finally:
+            await deletions.close()
             await services.end_runs()

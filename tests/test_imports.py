@@ -366,8 +366,8 @@ async def test_gradio_s_histories_become_conversations(services: Services, data:
         said.append([part if isinstance(part, str) else part[0] for part in parts])
     assert said == spoken
     assert (await put(services, data))[2] == []
-    listed = await services.library.conversations(owner(ANNA), limit=9)
-    assert {item.title for item in cast("Any", listed)} - {"x" * 60 + "…"} <= {"Hello", "Bye"}
+    listed, _ = await services.library.conversations(owner(ANNA))
+    assert {item.title for item in listed} <= {"Hello", "Bye", "x" * 60 + "…"}
 
 
 # What is refused
