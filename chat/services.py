@@ -10,6 +10,7 @@ from chat.database import Database
 from chat.deletions import Deletions
 from chat.exports import Exports
 from chat.files import Files
+from chat.imports import Imports
 from chat.journal import Journal
 from chat.library import Library
 from chat.runs import Runs
@@ -31,6 +32,7 @@ class Services:
     changes: Changes
     runs: Runs
     exports: Exports
+    imports: Imports
 
     async def end_runs(self) -> None:
         """End what pages and models are streaming, saving it, so that connections close. Can be called twice."""
@@ -71,7 +73,8 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services, None]:
             journal,
             changes,
             runs,
-            Exports(database, files),
+            Exports(database, files, show_system=settings.show_system),
+            Imports(database, store, largest=int(settings.max_import_mb * 1_000_000)),
         )
         await runs.recover()
         deletions.keep_erasing()

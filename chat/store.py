@@ -164,6 +164,12 @@ class SQLiteConversationStore(ConversationStore):
         new_entries: Sequence[ConversationEntry] = (),
         expected_revision: str | None,
     ) -> None:
+        await self.database.change(await self.writing(record, new_entries, expected_revision))
+
+    async def writing(
+        self, record: ConversationRecord, new_entries: Sequence[ConversationEntry], expected_revision: str | None
+    ) -> Callable[[Transaction], None]:
+        """What `write_record` does, for a transaction of which it is only a part."""
         rows = await _rows(new_entries)  # Made before the transaction holds the write lock.
 
         def write(change: Transaction) -> None:
@@ -184,7 +190,7 @@ class SQLiteConversationStore(ConversationStore):
                 # The entry that the record or the new entries continue from is gone, or a file of a light message.
                 raise ConversationConflict(record.conversation_id) from error
 
-        await self.database.change(write)
+        return write
 
     async def delete_record(self, conversation_id: str, *, expected_revision: str) -> None:
         """Delete a conversation's record, and what no other conversation reaches: entries, and files."""
