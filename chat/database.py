@@ -155,6 +155,14 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "INSERT INTO lineage VALUES (lower(hex(randomblob(8))))",
     ),
     (
+        # What an imported conversation was in its file: the same file again brings nothing new.
+        """CREATE TABLE origin (
+            conversation_id TEXT PRIMARY KEY NOT NULL REFERENCES conversation (conversation_id) ON DELETE CASCADE,
+            source TEXT NOT NULL
+        ) STRICT, WITHOUT ROWID""",
+        "CREATE INDEX origin_by_source ON origin (source)",
+    ),
+    (
         # What was used: a row for each owner, and one for all, of the day and the minute of their last message.
         """CREATE TABLE spending (
             who TEXT PRIMARY KEY NOT NULL,

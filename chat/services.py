@@ -10,6 +10,7 @@ from chat.database import Database
 from chat.deletions import Deletions
 from chat.exports import Exports
 from chat.files import Files
+from chat.imports import Imports
 from chat.journal import Journal
 from chat.library import Library
 from chat.limits import Limits, limits_from
@@ -33,6 +34,7 @@ class Services:
     limits: Limits
     runs: Runs
     exports: Exports
+    imports: Imports
 
     async def end_runs(self) -> None:
         """End what pages and models are streaming, saving it, so that connections close. Can be called twice."""
@@ -54,9 +56,11 @@ async def open_services(settings: Settings, *, public: bool = False) -> AsyncGen
     async with Database(settings.database) as database:
         store, journal, changes = SQLiteConversationStore(database), Journal(database), Changes()
         choices = Choices(database)
+        files = Files(database)
         limits = limits_from(settings, database, public=public)
         runs = Runs(
             store,
+            files,
             journal,
             choices,
             changes,
@@ -64,8 +68,8 @@ async def open_services(settings: Settings, *, public: bool = False) -> AsyncGen
             timeout=settings.timeout,
             max_runs=settings.max_runs,
             history=settings.history,
+            history_bytes=int(settings.history_mb * 1_000_000),
         )
-        files = Files(database)
         deletions = Deletions(store, runs, changes)
         services = Services(
             database,
@@ -78,7 +82,8 @@ async def open_services(settings: Settings, *, public: bool = False) -> AsyncGen
             changes,
             limits,
             runs,
-            Exports(database, files),
+            Exports(database, files, show_system=settings.show_system),
+            Imports(database, store, largest=int(settings.max_import_mb * 1_000_000)),
         )
         await runs.recover()
         deletions.keep_erasing()
