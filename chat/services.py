@@ -13,6 +13,7 @@ from chat.library import Library
 from chat.runs import Runs
 from chat.settings import Settings
 from chat.store import SQLiteConversationStore
+from chat.versions import Versions
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Services:
     journal: Journal
     changes: Changes
     runs: Runs
+    versions: Versions
 
     async def end_runs(self) -> None:
         """End what pages and models are streaming, saving it, so that connections close. Can be called twice."""
@@ -52,7 +54,8 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services, None]:
             max_runs=settings.max_runs,
             history=settings.history,
         )
-        services = Services(store, Files(database), Library(database), choices, journal, changes, runs)
+        versions = Versions(database, store, runs, changes)
+        services = Services(store, Files(database), Library(database), choices, journal, changes, runs, versions)
         await runs.recover()
         try:
             yield services

@@ -194,7 +194,7 @@ async def answer(services: Services, agent: ChatAgent, prompt: str, conversation
 
 
 async def outcome(services: Services, run: Run) -> Outcome | None:
-    return (await services.journal.outcomes([run.prompt_id])).get(run.prompt_id)
+    return (await services.journal.outcomes([run.reply_id])).get(run.reply_id)
 
 
 async def shown(services: Services, conversation_id: str) -> View:
