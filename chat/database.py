@@ -129,6 +129,13 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         ) STRICT, WITHOUT ROWID""",
     ),
     (
+        # What the model was told for a turn beside the conversation. The entry is the turn's prompt.
+        """CREATE TABLE brief (
+            entry_id TEXT PRIMARY KEY NOT NULL REFERENCES entry (id) ON DELETE CASCADE,
+            content TEXT NOT NULL
+        ) STRICT, WITHOUT ROWID""",
+    ),
+    (
         # Which conversation stored an entry: forks share entries, but what follows one in a fork is the fork's alone.
         "ALTER TABLE entry ADD COLUMN stored_by TEXT",
         """WITH RECURSIVE
@@ -161,7 +168,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
                 WHERE reply.parent_id = {table}.entry_id AND json_extract(reply.message, '$.kind') = 'response'
                 ORDER BY reply.rowid DESC LIMIT 1), entry_id)
             WHERE NOT EXISTS (SELECT 1 FROM conversation WHERE head_id = {table}.entry_id)"""
-            for table in ("outcome", "timing")
+            for table in ("outcome", "timing", "brief")
         ),
     ),
 )

@@ -34,6 +34,7 @@ from pydantic_ai.messages import PartDeltaEvent, ToolResultEvent, UserContent, U
 from pydantic_core import PydanticSerializationError
 
 from chat.attachments import edited_prompt
+from chat.brief import Brief, brief_of
 from chat.changes import Changes
 from chat.choices import Choice, Choices
 from chat.database import DatabaseUnavailable
@@ -126,6 +127,8 @@ class Run:
         """Why what it wrote can't be saved at the moment, or `None`."""
         self.partial = Partial()
         self.stopwatch = Stopwatch()
+        self.brief: Brief | None = None
+        """What the model was told beside the conversation; `None` until it begins to write."""
         self.version = 0
         self._changed = asyncio.Event()
         self._written = asyncio.Event()
@@ -596,6 +599,8 @@ class Runs:
     def _take_in(self, run: Run, events: AgentRunEvents[Any], event: AgentStreamEvent) -> None:
         if isinstance(event, ToolResultEvent):
             note_edited(event.part, run.decided)
+        if run.brief is None and run.decided is None:  # What goes on was told already.
+            run.brief = brief_of(events.all_messages())
         if not isinstance(event, PartDeltaEvent):  # No message is finished between two deltas.
             finished = events.new_messages()[len(run.partial.completed) :]
             if finished:
@@ -631,7 +636,7 @@ class Runs:
                     saved = True
                 async with self._checkpointing:
                     run.progress.take()
-                    await self._journal.finish(run.conversation_id, run.reply_id, outcome, timing)
+                    await self._journal.finish(run.conversation_id, run.reply_id, outcome, timing, run.brief)
                 run.trouble = None
                 return
             except DatabaseUnavailable as error:

@@ -20,6 +20,7 @@ from chat.versions import Versions
 class Services:
     """The open parts of a chat server."""
 
+    database: Database
     store: SQLiteConversationStore
     files: Files
     library: Library
@@ -55,7 +56,9 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services, None]:
             history=settings.history,
         )
         versions = Versions(database, store, runs, changes)
-        services = Services(store, Files(database), Library(database), choices, journal, changes, runs, versions)
+        services = Services(
+            database, store, Files(database), Library(database), choices, journal, changes, runs, versions
+        )
         await runs.recover()
         try:
             yield services

@@ -23,21 +23,25 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from chat.abilities import accepted_media
+from chat.actions import Action, ActionRefused, act
 from chat.attachments import Limits, Sent, prompt_of
 from chat.choice_form import choice_form
 from chat.choices import Choice
 from chat.database import DatabaseError, DatabaseUnavailable
 from chat.decisions import DecisionRefused, decisions_from_page
 from chat.file_route import FILE_ROUTE, serve_file
+from chat.health import HEALTH_ROUTE, health
 from chat.identity import Owner, owner_of
-from chat.kinds import kinds_text
+from chat.kinds import chooser_kinds, kinds_text, takes_sound
 from chat.library import Listed
 from chat.message_box import message_box, upload_folder
 from chat.models import ChatAgent
+from chat.prompt_route import PROMPT_ROUTE, serve_prompt
 from chat.render import GradioMessage, PromptRefused
-from chat.runs import ConversationBusy, ConversationMissing, Run, ShuttingDown
+from chat.runs import ConversationBusy, ConversationMissing, MessageMissing, Run, ShuttingDown
 from chat.services import Services
 from chat.settings import Settings
+from chat.versions import NotNewest
 from chat.view import KEEPALIVE_SECONDS, Span, View, conversation_id_from, watch
 
 _HERE = Path(__file__).parent
@@ -47,6 +51,8 @@ _PARTS = (
     ("script", "choices.js"),
     ("script", "decisions.js"),
     ("script", "attachments.js"),
+    ("style", "message_bar.css"),
+    ("script", "message_bar.js"),
     ("script", "page.js"),
 )
 HEAD = "".join(
@@ -96,8 +102,11 @@ _EXPECTED = (
     Refused,
     PromptRefused,
     DecisionRefused,
+    ActionRefused,
     ConversationBusy,
     ConversationMissing,
+    MessageMissing,
+    NotNewest,
     ShuttingDown,
     DatabaseError,
 )
@@ -114,7 +123,8 @@ class ChatPage(gr.ChatInterface):
         super().__init__(  # pyright: ignore[reportUnknownMemberType]  # Gradio leaves a list's items open
             self.converse,
             chatbot=_chatbot(agent, settings),
-            textbox=message_box(accepted_media(agent.chosen(None).model)),
+            # What any of the models takes; the page's script offers what the chosen one does.
+            textbox=message_box(frozenset[str]().union(*(accepted_media(each.model) for each in agent.models))),
             delete_cache=(UPLOADS_CHECKED, UPLOADS_KEPT),
             title=settings.title,
             examples=list(settings.examples) or None,
@@ -145,16 +155,17 @@ class ChatPage(gr.ChatInterface):
             # Not yet any of a view's phases: the first one that is painted must be seen as a change.
             value={**_status(View(None)), "phase": "loading"},
             html_template="<p role='status' aria-live='polite'>${value.notice || ''}</p><p>${value.spent || ''}</p>",
-            js_on_load=f"parley.start(props, trigger, watch, {json.dumps(self._attachable())})",
+            js_on_load="parley.start(props, trigger, watch)",
             apply_default_css=False,
             elem_id="status",
         )
         self._render_decisions()
+        self._render_message_bar()
         newest = gr.Button("Newest messages", size="sm", elem_id="newest")
         self.choice = gr.HTML(
-            value={"form": choice_form(self._agent, Choice())},
+            value=self._chosen(Choice()),
             html_template="${value.form}",
-            js_on_load="parleyChoices.start(element, props, trigger)",
+            js_on_load="parleyChoices.start(element, props, trigger); parleyAttachments.follow(props, watch)",
             apply_default_css=False,
             elem_id="choice",
         )
@@ -190,12 +201,16 @@ class ChatPage(gr.ChatInterface):
         self.choice.input(self.choose, [self.choice, page], [self.choice], trigger_mode="always_last", **briefly)
         page.select(self.choice_of, [page], [self.choice], trigger_mode="always_last", **briefly)
         newest.click(None, None, None, js="() => parley.newest()", api_visibility="private")
-        page.apply(self.watch, [page], frame, trigger_mode="multiple", **quiet)
+        page.apply(
+            self.watch, [page], frame, js="(status) => parley.watching(status)", trigger_mode="multiple", **quiet
+        )
+        self.message_bar.submit(
+            self.act, [page], frame, js="(status) => parley.acting(status)", trigger_mode="multiple", **quiet
+        )
         page.submit(
             self.decide, [page], frame, js="(status) => parley.deciding(status)", trigger_mode="multiple", **quiet
         )
         self.chatbot.example_select(self.example, [page], frame, **quiet)
-        self.chatbot.retry(self.retry, [page], frame, **quiet)
         self.chatbot.option_select(self.option, [page], frame, **quiet)
         self.textbox.stop(self.stop, [page], None, api_name="stop", show_progress="hidden", queue=False)
 
@@ -212,10 +227,36 @@ class ChatPage(gr.ChatInterface):
             )
         column.children.insert(column.children.index(self.chatbot) + 1, column.children.pop())
 
-    def _attachable(self) -> dict[str, object]:
-        """What the page's script has to know of attachments: the server checks them all the same."""
-        accepted = accepted_media(self._agent.chosen(None).model)
-        return {"kinds": kinds_text(accepted), "largest": _largest(self._settings)}
+    def _render_message_bar(self) -> None:
+        """What `message_bar.js` does its actions with, and the place of what it says above the message box."""
+        column = cast("gr.Column", self.chatbot.parent)
+        models = [model.name for model in self._agent.models]
+        with column:
+            self.message_bar = gr.HTML(
+                value="",
+                html_template=(
+                    "<p id='taken-back' hidden>What was taken back is kept."
+                    "<button type='button'>Bring it back</button></p>"
+                ),
+                js_on_load=f"parleyMessageBar.trigger = trigger; parley.acts(element, {json.dumps(models)})",
+                apply_default_css=False,
+                elem_id="message-bar",
+            )
+        column.children.insert(column.children.index(self.chatbot) + 1, column.children.pop())
+
+    def _chosen(self, choice: Choice) -> dict[str, object]:
+        """The form of what is chosen, and what can then be attached, which the page's script goes by.
+
+        The server checks what is attached all the same.
+        """
+        accepted = accepted_media(self._agent.chosen(choice.model).model)
+        attachable = {
+            "kinds": kinds_text(accepted),
+            "endings": chooser_kinds(accepted),
+            "sound": takes_sound(accepted),
+            "largest": _largest(self._settings),
+        }
+        return {"form": choice_form(self._agent, choice), "attachable": attachable}
 
     def _render_library(self) -> None:
         new = gr.Button("New chat", variant="secondary", elem_id="new-chat")
@@ -272,7 +313,8 @@ class ChatPage(gr.ChatInterface):
         self._watching[key] = mine
         try:
             view = None
-            async for view in watch(services, owner, status.get("conversation"), Span.from_page(status.get("span"))):
+            span, show_system = Span.from_page(status.get("span")), self._settings.show_system
+            async for view in watch(services, owner, status.get("conversation"), span, show_system=show_system):
                 if self._watching.get(key) is not mine:
                     yield SKIP  # What an event yields last is painted once more when it ends.
                     return
@@ -291,14 +333,18 @@ class ChatPage(gr.ChatInterface):
             async for frame in frames:
                 yield frame
 
-    async def retry(self, status: Status, request: gr.Request) -> AsyncGenerator[Frame, None]:
-        """Answer the newest prompt again."""
+    async def act(self, status: Status, request: gr.Request) -> AsyncGenerator[Frame, None]:
+        """Do what was chosen at a message: the `action` of `status`."""
         status = _status_from(status)
+        status["opened"] = status["failed"] = None
         try:
             services, owner = _services(request), _owner(request)
-            await services.runs.retry(owner, _conversation(status), self._agent)
+            action = Action.from_page(status.get("action"))
+            shown = await act(services, owner, _conversation(status), action, self._agent)
+            status["conversation"] = status["opened"] = shown
         except _EXPECTED as error:
-            gr.Warning(str(error), title="Not tried again")
+            gr.Warning(str(error), title="Not done")
+            status["failed"] = True
         async with aclosing(self.watch(status, request)) as frames:
             async for frame in frames:
                 yield frame
@@ -319,7 +365,11 @@ class ChatPage(gr.ChatInterface):
 
     async def option(self, status: Status, request: gr.Request, data: gr.SelectData) -> AsyncGenerator[Frame, None]:
         """Do what the button under the last message says."""
-        chosen = self.retry(status, request) if data.value == "retry" else self.converse(CONTINUE, status, request)
+        status = _status_from(status)
+        if data.value == "retry":
+            chosen = self.act({**status, "action": {"do": "retry"}}, request)
+        else:
+            chosen = self.converse(CONTINUE, status, request)
         async with aclosing(chosen) as frames:
             async for frame in frames:
                 yield frame
@@ -335,7 +385,7 @@ class ChatPage(gr.ChatInterface):
         if run is not None:
             run.stop()
 
-    async def choose(self, value: object, status: Status, request: gr.Request) -> dict[str, str]:
+    async def choose(self, value: object, status: Status, request: gr.Request) -> dict[str, object]:
         """Store what was chosen for the conversation of `status`, if there is one yet; the form for it."""
         sent, status = _status_from(value), _status_from(status)
         try:
@@ -346,16 +396,16 @@ class ChatPage(gr.ChatInterface):
         except (ValueError, *_EXPECTED) as error:
             gr.Warning(str(error), title="Not changed")
             return await self.choice_of(status, request)
-        return {"form": choice_form(self._agent, choice)}
+        return self._chosen(choice)
 
-    async def choice_of(self, status: Status, request: gr.Request) -> dict[str, str]:
+    async def choice_of(self, status: Status, request: gr.Request) -> dict[str, object]:
         """The form of what is chosen for the conversation of `status`."""
         conversation, owner = _status_from(status).get("conversation"), owner_of(cast("Request", request.request))
         choice = Choice()
         if conversation and owner:
             with suppress(DatabaseError, ConversationMissing):
                 choice = await _services(request).choices.read(owner, _conversation(status))
-        return {"form": choice_form(self._agent, choice)}
+        return self._chosen(choice)
 
     async def conversations(self, request: gr.Request) -> str:
         """The sidebar's list: the owner's newest conversations, as HTML."""
@@ -425,7 +475,12 @@ async def announcements(request: Request) -> Response:
     )
 
 
-ROUTES = [Route("/parley/announcements", announcements), Route(FILE_ROUTE, serve_file)]
+ROUTES = [
+    Route("/parley/announcements", announcements),
+    Route(FILE_ROUTE, serve_file),
+    Route(PROMPT_ROUTE, serve_prompt),
+    Route(HEALTH_ROUTE, health),
+]
 
 
 def _largest(settings: Settings) -> int:
@@ -473,6 +528,11 @@ def _status(view: View, sent: Status | None = None) -> Status:
         "accepted": sent.get("accepted"),
         "refused": sent.get("refused"),
         "decided": sent.get("decided"),
+        "turns": [
+            {**asdict(shown.turn), "prompt_at": shown.prompt_at, "reply_at": shown.reply_at} for shown in view.turns
+        ],
+        "taken_back": view.taken_back,
+        **{name: sent.get(name) for name in ("acted", "failed", "opened")},
         "keepalive": KEEPALIVE_SECONDS,
     }
 

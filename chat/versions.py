@@ -6,6 +6,7 @@ that follow the same entry; those of a reply are what follows the same prompt, o
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal, TypeVar
 
 from pydantic_ai import RunUsage
@@ -103,7 +104,8 @@ class Versions:
                 )
                 for turn in turns
             ],
-            taken_back=record.head_id in found and ends and record.head_id != unanswered,
+            taken_back=ends
+            and any(follower.starts_turn or record.head_id != unanswered for follower in found.get(record.head_id, ())),
         )
 
     async def switch(self, owner: Owner, conversation_id: str, prompt_id: str, kind: Kind, number: int) -> None:
@@ -259,7 +261,7 @@ def _turns(entries: Sequence[ConversationEntry], *, ends: bool) -> list[Turn]:
     """The turns that begin among these entries; `ends` says whether the conversation ends with the last one."""
     starts = [index for index, entry in enumerate(entries) if starts_turn(entry.message)]
     turns: list[Turn] = []
-    for start, following in zip(starts, [*starts[1:], len(entries)], strict=True):
+    for start, following in pairwise([*starts, len(entries)]):
         whole = following < len(entries) or ends
         reply = entries[start + 1].id if start + 1 < following else None
         turns.append(Turn(entries[start].id, reply, entries[following - 1].id if whole else None))

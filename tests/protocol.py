@@ -16,8 +16,11 @@ Messages = list[dict[str, Any]]
 class Visitor:
     """Keeps its cookie, so that it is the same visitor to a server that was started again."""
 
-    def __init__(self, url: str) -> None:
-        self._http = httpx.AsyncClient(base_url=url, timeout=30, limits=httpx.Limits(max_connections=None))
+    def __init__(self, url: str, host: str | None = None) -> None:
+        headers = {"host": host} if host else None
+        self._http = httpx.AsyncClient(
+            base_url=url, headers=headers, timeout=30, limits=httpx.Limits(max_connections=None)
+        )
         self._functions: dict[str, int] = {}
         self.received: list[int] = []
         """Bytes of each update that events of the page have painted."""

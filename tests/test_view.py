@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic_ai import Agent, ModelMessage
+from pydantic_ai import Agent, ModelMessage, RunContext
 from pydantic_ai.conversation import Conversation
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 
@@ -39,7 +39,13 @@ def agent() -> ChatAgent:
     async def say(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[str]:
         yield "An answer."
 
-    return ChatAgent(Agent(FunctionModel(stream_function=say), name="short"), (ChatModel("short", own=True),))
+    short = Agent(FunctionModel(stream_function=say), name="short", system_prompt="A secret.", instructions=told)
+    return ChatAgent(short, (ChatModel("short", own=True),))
+
+
+def told(context: RunContext[Any]) -> str:
+    """Instructions that the second turn changes."""
+    return f"Be brief, {'twice' if len(context.messages) > 1 else 'once'}."
 
 
 class Work:
@@ -82,8 +88,13 @@ async def shown(services: Services, conversation_id: str, span: Any = None) -> V
 
 
 async def answered(services: Services, conversation_id: str, agent: ChatAgent) -> None:
-    run = await services.runs.send(ANNA, conversation_id, "And now?", agent)
-    while not run.done:
+    await services.runs.send(ANNA, conversation_id, "And now?", agent)
+    await ended(services, conversation_id)
+
+
+async def ended(services: Services, conversation_id: str) -> None:
+    """Wait until no reply is being written in it."""
+    while (run := services.runs.of(ANNA, conversation_id)) is not None:
         await run.after(run.version)
 
 
@@ -207,3 +218,18 @@ async def test_the_history_is_read_again_when_another_program_has_changed_it(
     await services.store.save(elsewhere)
     await answered(services, conversation_id, agent)
     assert texts(await shown(services, conversation_id))[-4:] == ["prompt 50", "reply 50", "And now?", "An answer."]
+
+
+async def test_what_the_model_was_told_is_shown_to_those_who_may_see_it(services: Services, agent: ChatAgent) -> None:
+    conversation_id = (await services.runs.send(ANNA, None, "Hello.", agent)).conversation_id
+    await ended(services, conversation_id)
+    await answered(services, conversation_id, agent)
+    hidden = await shown(services, conversation_id)
+    assert [message["role"] for message in hidden.messages] == ["user", "assistant"] * 2
+    told = [view async for view in watch(services, ANNA, conversation_id, show_system=True)][-1]
+    blocks = [message for message in told.messages if "title" in message["metadata"]]
+    assert [message["content"][0]["text"].strip("`\n") for message in blocks] == [
+        "A secret.",
+        "Be brief, once.",
+        "Be brief, twice.",
+    ]
