@@ -105,18 +105,22 @@ class Journal:
         outcome: Outcome | None,
         timing: Timing | None = None,
         brief: Brief | None = None,
+        *,
+        unread: bool = False,
     ) -> None:
         """Drop a run's checkpoints, and note how its turn ended when it has no whole reply, and what time it took.
 
         It is noted of the entry that the reply begins with, so that each version of a reply has its own; of the
         prompt's when nothing came of it. What was noted there before is forgotten, but for what the model was told when
-        it wasn't told anew.
+        it wasn't told anew. With `unread`, it is noted too that nobody saw it end.
         """
 
         def finish(change: Transaction) -> None:
             change.execute("DELETE FROM checkpoint WHERE conversation_id = ?", (conversation_id,))
             change.execute("DELETE FROM outcome WHERE entry_id = ?", (entry_id,))
             change.execute("DELETE FROM timing WHERE entry_id = ?", (entry_id,))
+            if unread:
+                change.execute("UPDATE conversation SET unread = 1 WHERE conversation_id = ?", (conversation_id,))
             if outcome is not None:
                 change.execute(
                     "INSERT INTO outcome (entry_id, kind, sentence) SELECT id, ?, ? FROM entry WHERE id = ?",

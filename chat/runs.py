@@ -43,11 +43,13 @@ from chat.failures import log_failure, sentence_for
 from chat.files import binary_contents
 from chat.identity import Owner
 from chat.journal import Journal, Outcome, Progress, Unfinished
+from chat.memory import Spare
 from chat.models import ChatAgent
 from chat.partial import FOLDED_EVENTS, Partial
 from chat.recent import RecentConversations
 from chat.render import starts_turn
 from chat.store import SQLiteConversationStore, message_json
+from chat.summary import usage_of
 from chat.timing import NO_TIME, Stopwatch, Timing
 
 logger = logging.getLogger(__name__)
@@ -132,6 +134,7 @@ class Run:
         self.version = 0
         self._changed = asyncio.Event()
         self._written = asyncio.Event()
+        self._ended = asyncio.Event()
         self.stopping = asyncio.Event()
         self.stop_outcome = STOPPED
         self.cancellation = CancellationToken()
@@ -153,10 +156,21 @@ class Run:
         """Wait until all of it is written, at most so long."""
         await _set_within(self._written, seconds)
 
+    async def ends_within(self, seconds: float | None = None) -> bool:
+        """Wait until it is saved, at most so long; whether it is."""
+        await _set_within(self._ended, seconds)
+        return self.done
+
     def end_writing(self) -> None:
         """Nothing more is written: what there is gets saved."""
         self.state = "saving"
         self._written.set()
+        self.touch()
+
+    def end(self) -> None:
+        """It is saved, or can't be."""
+        self.done = True
+        self._ended.set()
         self.touch()
 
     def touch(self) -> None:
@@ -218,6 +232,7 @@ class Runs:
         self._active: dict[str, Run] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._checkpointer: asyncio.Task[None] | None = None
+        self._spare = Spare()
         self._checkpointing = asyncio.Lock()
         self._checkpoint_now = asyncio.Event()
         self._closing = asyncio.Event()
@@ -231,6 +246,11 @@ class Runs:
     def at_work(self) -> int:
         """How many runs there are."""
         return len(self._active)
+
+    @property
+    def silent(self) -> int:
+        """How many of them have begun and written nothing yet."""
+        return sum(run.state == "writing" and run.partial.empty for run in self._active.values())
 
     def writing(self, owner: Owner) -> set[str]:
         """The conversations of an owner in which a run is at work."""
@@ -515,8 +535,7 @@ class Runs:
             await self._save(run, conversation, ending, outcome)
         finally:
             del self._active[run.conversation_id]
-            run.done = True
-            run.touch()
+            run.end()
             self._changes.announce(run.owner, run.conversation_id, run.revision)
 
     @asynccontextmanager
@@ -626,7 +645,7 @@ class Runs:
         timing = run.stopwatch.timing()
         loaded = list(conversation.messages)
         conversation.messages.extend(ending.messages)
-        conversation.usage += ending.usage or RunUsage()
+        conversation.usage += usage_of(ending.messages, ending.usage)
         conversation.deferred_tool_requests = ending.deferred
         saved = outcome is not None and not ending.messages
         while True:
@@ -636,7 +655,14 @@ class Runs:
                     saved = True
                 async with self._checkpointing:
                     run.progress.take()
-                    await self._journal.finish(run.conversation_id, run.reply_id, outcome, timing, run.brief)
+                    await self._journal.finish(
+                        run.conversation_id,
+                        run.reply_id,
+                        outcome,
+                        timing,
+                        run.brief,
+                        unread=not self._changes.shows(run.owner, run.conversation_id),
+                    )
                 run.trouble = None
                 return
             except DatabaseUnavailable as error:
@@ -678,7 +704,7 @@ class Runs:
         if stored.revision == conversation.revision:
             return outcome
         stored.messages.extend(ending.messages)
-        stored.usage += ending.usage or RunUsage()
+        stored.usage += usage_of(ending.messages, ending.usage)
         stored.deferred_tool_requests = ending.deferred
         try:
             _note_reply(run, await self._store.save(stored, scope=run.owner))
@@ -699,6 +725,7 @@ class Runs:
                 conversation = await self._store.load(unfinished.conversation_id, limit=1, scope=record.scope)
                 if conversation is not None:  # Deleted by another program just now.
                     conversation.messages.extend(unfinished.messages)
+                    conversation.usage += usage_of(unfinished.messages)
                     stored = await self._store.save(conversation, scope=record.scope)
                 after = unfinished.messages
             waits = record.deferred_tool_requests is not None
@@ -722,6 +749,7 @@ class Runs:
         return await self._store.read_part(head_id, position + 1, end) if position < end else []
 
     def _keep_checkpoints(self) -> None:
+        self._spare.keep()
         if self._checkpointer is None or self._checkpointer.done():
             self._checkpointer = asyncio.create_task(self._checkpoint(), context=contextvars.Context())
 
@@ -732,6 +760,7 @@ class Runs:
             async with self._checkpointing:
                 await self._checkpoint_once([run for run in self._active.values() if run.progress])
             await _set_within(self._checkpoint_now, CHECKPOINT_SECONDS)
+        self._spare.hand_back_soon()
 
     async def _checkpoint_once(self, runs: Sequence[Run]) -> None:
         taken = [run.progress.take() for run in runs]
@@ -820,8 +849,8 @@ async def _without_conflict(begin: Callable[[Run], Awaitable[Conversation]], run
             continue
 
 
-async def _set_within(event: asyncio.Event, seconds: float) -> None:
-    """Wait until the event is set, at most so long."""
+async def _set_within(event: asyncio.Event, seconds: float | None) -> None:
+    """Wait until the event is set, at most so long, if there is a limit."""
     with suppress(TimeoutError):
         # Not `wait_for`: in Python 3.11 it can swallow a cancellation.
         async with asyncio.timeout(seconds):

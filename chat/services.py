@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from chat.changes import Changes
 from chat.choices import Choices
 from chat.database import Database
+from chat.deletions import Deletions
+from chat.exports import Exports
 from chat.files import Files
 from chat.journal import Journal
 from chat.library import Library
@@ -24,10 +26,12 @@ class Services:
     store: SQLiteConversationStore
     files: Files
     library: Library
+    deletions: Deletions
     choices: Choices
     journal: Journal
     changes: Changes
     runs: Runs
+    exports: Exports
     versions: Versions
 
     async def end_runs(self) -> None:
@@ -55,12 +59,25 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services, None]:
             max_runs=settings.max_runs,
             history=settings.history,
         )
-        versions = Versions(database, store, runs, changes)
+        files = Files(database)
+        deletions = Deletions(store, runs, changes)
         services = Services(
-            database, store, Files(database), Library(database), choices, journal, changes, runs, versions
+            database,
+            store,
+            files,
+            Library(database),
+            deletions,
+            choices,
+            journal,
+            changes,
+            runs,
+            Exports(database, files),
+            Versions(database, store, runs, changes),
         )
         await runs.recover()
+        deletions.keep_erasing()
         try:
             yield services
         finally:
+            await deletions.close()
             await services.end_runs()

@@ -45,6 +45,9 @@ PAINT_SECONDS = 0.1
 PAINTS_A_SECOND = 250
 """Updates of all pages together: a third of a core. When more replies are written, each is painted less often."""
 
+BEGINNING = 4
+"""How many updates give way to a reply that has no word yet: an agent's run takes its time to begin."""
+
 TICK_SECONDS = 1
 """How often the time that a tool has taken so far is shown."""
 
@@ -169,7 +172,7 @@ async def _live(stored: View, run: Run, runs: Runs, showing: Showing) -> AsyncGe
             notice=_say(run),
         )
         if written:  # The first words are shown at once, and the last; what is between them is worth gathering.
-            await run.whole_within(max(PAINT_SECONDS, runs.at_work / PAINTS_A_SECOND))
+            await run.whole_within(max(PAINT_SECONDS, (runs.at_work + BEGINNING * runs.silent) / PAINTS_A_SECOND))
         elif stored.last is not None:  # It is written where the page doesn't look.
             await run.whole_within(TICK_SECONDS)
 

@@ -61,6 +61,10 @@ class Visitor:
         body = {"data": data, "fn_index": self._functions[name], "session_hash": uuid4().hex, "event_data": None}
         (await self._http.post("/gradio_api/run/predict", json=body)).raise_for_status()
 
+    async def get(self, address: str) -> bytes:
+        """A file that a page shows."""
+        return (await self._http.get(address)).raise_for_status().content
+
     async def last(self, name: str, *data: Any) -> tuple[Messages, Status]:
         """What an event of the page paints at last."""
         frames: tuple[Messages, Status] | None = None

@@ -1,14 +1,18 @@
 """What a page is shown of a conversation, and that it costs the same however long the conversation is."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable
+from dataclasses import replace
 from inspect import isawaitable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic_ai import Agent, ModelMessage, RunContext
+from pydantic_ai import Agent, ModelMessage, ModelResponse, RunContext
+from pydantic_ai.capabilities import AbstractCapability
 from pydantic_ai.conversation import Conversation
+from pydantic_ai.models import ModelRequestContext
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 
 from chat import runs as runs_module
@@ -172,6 +176,22 @@ async def test_a_reply_is_not_shown_to_who_reads_further_up(services: Services, 
     assert run.done
 
 
+async def test_who_reads_further_up_is_not_sent_a_view_for_each_word(services: Services) -> None:
+    words = 300
+
+    async def say(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[str]:
+        for _ in range(words):
+            await asyncio.sleep(0)
+            yield "word "
+
+    agent = ChatAgent(Agent(FunctionModel(stream_function=say), name="chatty"), (ChatModel("chatty", own=True),))
+    conversation = await conversation_of(services, 100)
+    await services.runs.send(ANNA, conversation, "One more?", agent)
+    views = [view async for view in watch(services, ANNA, conversation, Span(first=10, last=20))]
+    assert views[-1].phase == "idle"
+    assert len(views) < words / 10
+
+
 async def test_a_turn_asks_the_database_as_little_after_two_thousand_messages_as_at_first(
     services: Services, agent: ChatAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -233,3 +253,23 @@ async def test_what_the_model_was_told_is_shown_to_those_who_may_see_it(services
         "Be brief, once.",
         "Be brief, twice.",
     ]
+
+
+async def test_a_total_is_unknown_where_a_model_has_no_price_and_is_not_said_where_nobody_bills(
+    services: Services, agent: ChatAgent
+) -> None:
+    class Billed(AbstractCapability[Any]):
+        """Lets replies come from a provider that Pydantic AI has no prices of."""
+
+        async def after_model_request(
+            self, ctx: RunContext[Any], *, request_context: ModelRequestContext, response: ModelResponse
+        ) -> ModelResponse:
+            return replace(response, provider_name="mystery")
+
+    billed = replace(agent, agent=Agent(agent.agent.model, capabilities=[Billed()]))
+    free = (await services.runs.send(ANNA, None, "Hello.", agent)).conversation_id
+    unknown = (await services.runs.send(ANNA, None, "Hello.", billed)).conversation_id
+    for conversation_id in (free, unknown):
+        await ended(services, conversation_id)
+    assert (await shown(services, free)).spent == ""
+    assert (await shown(services, unknown)).spent.endswith(" out · cost unknown")
