@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 from playwright.sync_api import BrowserContext, Locator, Page, expect
 from pydantic_ai import Agent, ModelMessage
-from pydantic_ai.messages import BinaryContent, ModelRequest, ModelResponse, TextContent, TextPart, UserPromptPart
+from pydantic_ai.messages import BinaryImage, ModelRequest, ModelResponse, TextContent, TextPart, UserPromptPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 
 from chat.choices import Choice
+from chat.database import MIGRATIONS
 from chat.models import ChatAgent, ChatModel
 from chat.render import PromptRefused
 from chat.runs import STOPPED, ConversationBusy, ConversationMissing, MessageMissing
@@ -370,7 +371,7 @@ async def edited(services: Services, conversation: str, prompt: str, text: str, 
 @pytest.mark.anyio
 class TestEditing:
     async def test_what_is_attached_stays_and_only_the_words_change(self, services: Services, writer: Writer) -> None:
-        picture = BinaryContent(b"picture", media_type="image/png", identifier="cat.png")
+        picture = BinaryImage(b"picture", media_type="image/png", identifier="cat.png")
         notes = TextContent("notes.txt\n\n```text\nA cat.\n```", metadata={"file": "notes.txt", "at": 19, "length": 6})
         run = await services.runs.send(ANNA, None, [picture, notes, "What is it?"], writer.agent)
         await done(run)
@@ -508,6 +509,22 @@ class TestVersions:
         await services.versions.switch(ANNA, c, turn.turn.prompt, "prompt", 1)
         assert await stored(services, c) == ["one", "reply 1"]
 
+    async def test_conversations_of_older_databases_have_their_versions(
+        self, services: Services, writer: Writer
+    ) -> None:
+        run = await answer(services, writer.agent, "one")
+        c = run.conversation_id
+        await done(await services.runs.retry(ANNA, c, writer.agent))
+        fork = await services.versions.fork(ANNA, c, run.prompt_id)
+        await answer(services, writer.agent, "in the fork", fork)
+        query = "SELECT id, stored_by FROM entry ORDER BY id"
+        before = [tuple(row) for row in await services.database.rows(query)]
+        assert {stored_by for _, stored_by in before} == {c, fork}
+        [fill] = [each for version in MIGRATIONS for each in version if "SET stored_by" in each]
+        await services.database.change(lambda change: change.execute("UPDATE entry SET stored_by = NULL"))
+        await services.database.change(lambda change: change.execute(fill))
+        assert [tuple(row) for row in await services.database.rows(query)] == before
+
     @pytest.mark.parametrize("number", [0, -1, 3, 10**9])
     async def test_a_version_that_is_not_there_is_refused(
         self, services: Services, writer: Writer, number: int
@@ -552,8 +569,8 @@ class TestForking:
         fork = await services.versions.fork(ANNA, c, run.reply_id)
         assert await services.database.rows("SELECT id FROM entry") == before
         assert await stored(services, fork) == ["hello", "reply 1"]
-        titles = {each.conversation_id: each.title for each in await services.library.conversations(ANNA, limit=9)}
-        assert titles[fork] == "hello (fork)"
+        [(title,)] = await services.database.rows("SELECT title FROM title WHERE conversation_id = ?", (fork,))
+        assert title == "hello (fork)"
         assert await services.choices.read(ANNA, fork) == Choice(instructions="Rhyme.")
         await services.store.delete(c, scope=ANNA)
         await answer(services, writer.agent, "go on", fork)
