@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import platformdirs
 from dotenv import load_dotenv
 from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, CliSettingsSource, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, CliImplicitFlag, CliSettingsSource, NoDecode, SettingsConfigDict
 
 LOCAL_MODEL = "local"
 """The model that needs no key and no network: see `chat.local_model`."""
@@ -61,6 +61,14 @@ class Settings(BaseSettings):
         default=platformdirs.user_data_path("parley") / "chat.db",
         description="The SQLite file that keeps the conversations.",
     )
+    backup: str | None = Field(
+        default=None,
+        description="Where snapshots of the database are kept, and restored from when it is gone: a directory, or a "
+        "private dataset as hf://datasets/<owner>/<name> with HF_TOKEN. When not set: nowhere.",
+    )
+    share: CliImplicitFlag[bool] = Field(
+        default=False, description="Also open a public link to the chat, as GRADIO_SHARE=true does."
+    )
     title: str = Field(default="Parley", min_length=1, description="The name of the chat, shown above it.")
     description: str = Field(
         default="Ask anything. Your conversation is saved as you go.",
@@ -88,10 +96,19 @@ class Settings(BaseSettings):
         description="How many of a conversation's newest messages the model is given, up to twice as many while it "
         "goes on; all of them are kept.",
     )
+    history_mb: float = Field(
+        default=30,
+        ge=0,
+        description="How many megabytes of a conversation's newest files the model is given with them. Of older files "
+        "it is told the name; those of the newest message are always sent.",
+    )
     max_file_mb: float = Field(
         default=20, gt=0, description="The largest file that can be attached to a message, in megabytes."
     )
     max_files: int = Field(default=10, ge=1, description="How many files can be attached to a message.")
+    max_import_mb: float = Field(
+        default=100, gt=0, description="The largest file that can be imported, unpacked, in megabytes."
+    )
     show_system: bool = Field(
         default=False,
         description="Whether visitors see what only the model is meant to read: system prompts, instructions and "

@@ -174,6 +174,16 @@ class SQLiteConversationStore(ConversationStore):
         self._owns_database = not isinstance(database, Database)
         self.database = database if isinstance(database, Database) else Database(database)
         self._files = Files(self.database)
+        self._light = False
+
+    def light(self) -> "SQLiteConversationStore":
+        """A store on the same database that loads light messages: which files they have, but none is read.
+
+        What it loads can be added to and saved. `chat.files.Files.to_send` makes of it what a model is given.
+        """
+        light = SQLiteConversationStore(self.database)
+        light._light = True
+        return light
 
     async def __aenter__(self) -> Self:
         if self._owns_database:
@@ -204,6 +214,12 @@ class SQLiteConversationStore(ConversationStore):
         new_entries: Sequence[ConversationEntry] = (),
         expected_revision: str | None,
     ) -> None:
+        await self.database.change(await self.writing(record, new_entries, expected_revision))
+
+    async def writing(
+        self, record: ConversationRecord, new_entries: Sequence[ConversationEntry], expected_revision: str | None
+    ) -> Callable[[Transaction], None]:
+        """What `write_record` does, for a transaction of which it is only a part."""
         writer = record.conversation_id
         rows = await _rows(new_entries)  # Made before the transaction holds the write lock.
 
@@ -221,12 +237,12 @@ class SQLiteConversationStore(ConversationStore):
                     ],
                 )
                 _add_files(change, {entry.id: row.files for entry, row in zip(new_entries, rows, strict=True)})
-                put_record(change, record)
+                _replace_record(change, record)
             except (sqlite3.IntegrityError, LookupError) as error:
                 # The entry that the record or the new entries continue from is gone, or a file of a light message.
                 raise ConversationConflict(record.conversation_id) from error
 
-        await self.database.change(write)
+        return write
 
     async def delete_record(self, conversation_id: str, *, expected_revision: str) -> None:
         """Delete a conversation's record, and what no other conversation reaches: entries, and files."""
@@ -360,7 +376,8 @@ class SQLiteConversationStore(ConversationStore):
 
     async def read_history(self, head_id: str | None, *, limit: int | None = None) -> list[ConversationEntry]:
         entries, light = await self._read_light(head_id, limit)
-        await self._files.put_back(light)
+        if not self._light:
+            await self._files.put_back(light)
         return entries
 
     async def read_part(self, head_id: str, first: int, last: int) -> list[ConversationEntry]:
@@ -469,12 +486,7 @@ def _stored_revision(change: Transaction, conversation_id: str) -> str | None:
     return rows[0]["revision"] if rows else None
 
 
-def put_record(change: Transaction, record: ConversationRecord) -> None:
-    """Write a conversation's record in place of the one that is stored, if any.
-
-    Raises:
-        sqlite3.IntegrityError: If an entry that it names is not in the store.
-    """
+def _replace_record(change: Transaction, record: ConversationRecord) -> None:
     waited = change.rows(
         "SELECT head_id, deferred_tool_requests FROM conversation WHERE conversation_id = ?", (record.conversation_id,)
     )

@@ -26,6 +26,7 @@ from starlette.routing import Route
 from chat.abilities import accepted_media
 from chat.actions import Action, ActionRefused, act
 from chat.attachments import Limits, Sent, prompt_of
+from chat.backup_line import BACKUP_ROUTE, backup_line, first_line
 from chat.choice_form import choice_form
 from chat.choices import Choice
 from chat.database import DatabaseError, DatabaseUnavailable
@@ -35,6 +36,7 @@ from chat.export_route import EXPORT_ROUTES
 from chat.file_route import FILE_ROUTE, serve_file
 from chat.health import HEALTH_ROUTE, health
 from chat.identity import Owner, owner_of
+from chat.import_route import IMPORT_ROUTES
 from chat.kinds import chooser_kinds, kinds_text, takes_sound
 from chat.message_box import message_box, upload_folder
 from chat.models import ChatAgent
@@ -59,6 +61,8 @@ _PARTS = (
     ("style", "message_bar.css"),
     ("script", "message_bar.js"),
     ("script", "sidebar.js"),
+    ("style", "backup.css"),
+    ("script", "backup.js"),
     ("script", "page.js"),
 )
 HEAD = "".join(
@@ -165,6 +169,7 @@ class ChatPage(gr.ChatInterface):
         )
         self._render_decisions()
         self._render_message_bar()
+        self._render_backup_line()
         newest = gr.Button("Newest messages", size="sm", elem_id="newest")
         self.choice = gr.HTML(
             value=self._chosen(Choice()),
@@ -247,6 +252,17 @@ class ChatPage(gr.ChatInterface):
                 elem_id="message-bar",
             )
         column.children.insert(column.children.index(self.chatbot) + 1, column.children.pop())
+
+    def _render_backup_line(self) -> None:
+        line = first_line(self._settings)
+        if line is not None:
+            gr.HTML(
+                value=line,
+                html_template="<p>${value}</p>",
+                js_on_load="parleyBackup.start(props)" if self._settings.backup else None,
+                apply_default_css=False,
+                elem_id="backup",
+            )
 
     def _chosen(self, choice: Choice) -> dict[str, object]:
         """The form of what is chosen, and what can then be attached, which the page's script goes by.
@@ -464,6 +480,8 @@ ROUTES = [
     Route(HEALTH_ROUTE, health),
     *EXPORT_ROUTES,
     *SIDEBAR_ROUTES,
+    Route(BACKUP_ROUTE, backup_line),
+    *IMPORT_ROUTES,
 ]
 
 

@@ -18,7 +18,7 @@ from chat.database import Database, Transaction
 from chat.identity import Owner
 from chat.render import starts_turn
 from chat.runs import ConversationBusy, ConversationMissing, MessageMissing, Runs
-from chat.store import Follower, SQLiteConversationStore, put_record
+from chat.store import Follower, SQLiteConversationStore
 
 T = TypeVar("T")
 
@@ -209,14 +209,11 @@ class Versions:
             forked_at=entry_id,
         )
 
-        def write(change: Transaction) -> bool:
-            ids = {"fork": fork.conversation_id, "of": conversation_id, "entry": entry_id, "owner": owner}
-            there = (
-                "SELECT 1 FROM entry JOIN conversation ON scope = :owner WHERE conversation_id = :of AND id = :entry"
-            )
-            if not change.rows(there, ids):  # Deleted just now.
-                return False
-            put_record(change, fork)
+        store_fork = await self._store.writing(fork, (), None)
+
+        def write(change: Transaction) -> None:
+            store_fork(change)
+            ids = {"fork": fork.conversation_id, "of": conversation_id}
             change.execute(
                 "INSERT INTO title (conversation_id, title) "
                 "SELECT :fork, title || ' (fork)' FROM title WHERE conversation_id = :of",
@@ -227,10 +224,11 @@ class Versions:
                 "SELECT :fork, content FROM choice WHERE conversation_id = :of",
                 ids,
             )
-            return True
 
-        if not await self._database.change(write):
-            raise ConversationMissing
+        try:
+            await self._database.change(write)
+        except ConversationConflict as error:  # Its entries were deleted just now.
+            raise ConversationMissing from error
         self._changes.announce(owner, fork.conversation_id, fork.revision)
         return fork.conversation_id
 
