@@ -16,6 +16,7 @@ from chat.library import Library
 from chat.runs import Runs
 from chat.settings import Settings
 from chat.store import SQLiteConversationStore
+from chat.versions import Versions
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Services:
     runs: Runs
     exports: Exports
     imports: Imports
+    versions: Versions
 
     async def end_runs(self) -> None:
         """End what pages and models are streaming, saving it, so that connections close. Can be called twice."""
@@ -75,6 +77,7 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services, None]:
             runs,
             Exports(database, files, show_system=settings.show_system),
             Imports(database, store, largest=int(settings.max_import_mb * 1_000_000)),
+            Versions(database, store, runs, changes),
         )
         await runs.recover()
         deletions.keep_erasing()
