@@ -15,13 +15,15 @@ from chat.journal import Journal
 from chat.library import Library
 from chat.runs import Runs
 from chat.settings import Settings
+from chat.shares import Shares
 from chat.store import SQLiteConversationStore
 
 
 @dataclass(frozen=True)
 class Services:
-    """The open parts of a chat server."""
+    """The open parts of a chat server. `title` is the name of the chat."""
 
+    title: str
     database: Database
     store: SQLiteConversationStore
     files: Files
@@ -33,6 +35,7 @@ class Services:
     runs: Runs
     exports: Exports
     imports: Imports
+    shares: Shares
 
     async def end_runs(self) -> None:
         """End what pages and models are streaming, saving it, so that connections close. Can be called twice."""
@@ -64,6 +67,7 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services, None]:
         )
         deletions = Deletions(store, runs, changes)
         services = Services(
+            settings.title,
             database,
             store,
             files,
@@ -75,6 +79,7 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services, None]:
             runs,
             Exports(database, files, show_system=settings.show_system),
             Imports(database, store, largest=int(settings.max_import_mb * 1_000_000)),
+            Shares(database, store),
         )
         await runs.recover()
         deletions.keep_erasing()

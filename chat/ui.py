@@ -43,6 +43,7 @@ from chat.render import GradioMessage, PromptRefused
 from chat.runs import ConversationBusy, ConversationMissing, Run, ShuttingDown
 from chat.services import Services
 from chat.settings import Settings
+from chat.share_route import SHARE_ROUTES
 from chat.sidebar import ROUTES as SIDEBAR_ROUTES
 from chat.sidebar import render_sidebar
 from chat.view import KEEPALIVE_SECONDS, Span, View, conversation_id_from, watch
@@ -443,6 +444,7 @@ ROUTES = [
     *SIDEBAR_ROUTES,
     Route(BACKUP_ROUTE, backup_line),
     *IMPORT_ROUTES,
+    *SHARE_ROUTES,
 ]
 
 
