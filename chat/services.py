@@ -17,6 +17,7 @@ from chat.runs import Runs
 from chat.settings import Settings
 from chat.shares import Shares
 from chat.store import SQLiteConversationStore
+from chat.versions import Versions
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Services:
     runs: Runs
     exports: Exports
     imports: Imports
+    versions: Versions
     shares: Shares
 
     async def end_runs(self) -> None:
@@ -79,6 +81,7 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services, None]:
             runs,
             Exports(database, files, show_system=settings.show_system),
             Imports(database, store, largest=int(settings.max_import_mb * 1_000_000)),
+            Versions(database, store, runs, changes),
             Shares(database, store),
         )
         await runs.recover()
