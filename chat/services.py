@@ -16,14 +16,16 @@ from chat.library import Library
 from chat.limits import Limits, limits_from
 from chat.runs import Runs
 from chat.settings import Settings
+from chat.shares import Shares
 from chat.store import SQLiteConversationStore
 from chat.versions import Versions
 
 
 @dataclass(frozen=True)
 class Services:
-    """The open parts of a chat server."""
+    """The open parts of a chat server. `title` is the name of the chat."""
 
+    title: str
     database: Database
     store: SQLiteConversationStore
     files: Files
@@ -37,6 +39,7 @@ class Services:
     exports: Exports
     imports: Imports
     versions: Versions
+    shares: Shares
 
     async def end_runs(self) -> None:
         """End what pages and models are streaming, saving it, so that connections close. Can be called twice."""
@@ -74,6 +77,7 @@ async def open_services(settings: Settings, *, public: bool = False) -> AsyncGen
         )
         deletions = Deletions(store, runs, changes)
         services = Services(
+            settings.title,
             database,
             store,
             files,
@@ -87,6 +91,7 @@ async def open_services(settings: Settings, *, public: bool = False) -> AsyncGen
             Exports(database, files, show_system=settings.show_system),
             Imports(database, store, largest=int(settings.max_import_mb * 1_000_000)),
             Versions(database, store, runs, changes),
+            Shares(database, store),
         )
         await runs.recover()
         deletions.keep_erasing()
