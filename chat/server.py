@@ -18,12 +18,15 @@ from filelock import FileLock, Timeout
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp
 
+from chat.accounts import AccountError, Accounts
 from chat.database import Database, DatabaseError, check_header
 from chat.doors import JOIN, RUN, Doors, Uploads
 from chat.edge import SPACES_FRAME, Edge, Hosts
 from chat.failures import SecretsFilter
-from chat.identity import VisitorCookie
+from chat.hugging_face import HuggingFace
+from chat.identify import Identify, Ways
 from chat.local_model import LocalModel
+from chat.login import Login
 from chat.models import AgentError, choose_agent
 from chat.policy import PagePolicy, Policy
 from chat.render import LONGEST_PROMPT
@@ -42,6 +45,9 @@ CLOSE_SECONDS = 1
 
 BODY_BYTES = 1_000_000
 """What a request's body may have beside what a person sends with it."""
+
+FORM_BYTES = 10_000
+"""What a login form may have."""
 
 TEXT_BYTES = 6 * LONGEST_PROMPT + BODY_BYTES
 """What a call's body may have: a prompt in JSON has at most six bytes for a character of it."""
@@ -63,14 +69,19 @@ class Server:
         try:
             check_header(settings.database)
             self._agent = choose_agent(settings)
-        except (AgentError, DatabaseError) as error:
+            accounts = Accounts(settings.auth) if settings.auth else None
+        except (AgentError, DatabaseError, AccountError) as error:
             raise StartError(error) from error
         _quieten_gradio()
         self._uploads = Uploads()
         self._hosts = Hosts(_bound_name(), [*settings.allowed_hosts, *_space_hosts()])
         frames = [SPACES_FRAME] if _space_hosts() else []
         self._policy = Policy(head=HEAD, image_hosts=settings.image_hosts, frames=frames)
-        self.demo = ChatPage(self._agent, settings, self._uploads)
+        hugging_face = HuggingFace.from_space() if accounts is None else None
+        self._ways = Ways(accounts, hugging_face is not None, self._is_local)
+        self._login = Login(settings.title, self._ways, hugging_face)
+        signs_in = accounts is not None or hugging_face is not None
+        self.demo = ChatPage(self._agent, settings, self._uploads, signs_in=signs_in)
         self._lock = FileLock(f"{settings.database}.lock")
         self._services: Services | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -127,7 +138,7 @@ class Server:
                 app_kwargs={
                     "lifespan": self._lifespan,
                     "middleware": [Middleware(PagePolicy, policy=self._policy)],
-                    "routes": ROUTES,
+                    "routes": [*ROUTES, *self._login.routes],
                     "docs_url": None,
                     "redoc_url": None,
                 },
@@ -165,8 +176,13 @@ class Server:
         """Gradio's app behind ours. Around its own middleware, which would give any site's page what it asks for."""
         doors = Doors(app, uploads=self._uploads, reloads=bool(os.environ.get("GRADIO_WATCH_DIRS")))
         files = int(self._settings.max_file_mb * 1_000_000) * self._settings.max_files
-        limits = {"": files + BODY_BYTES, JOIN: TEXT_BYTES, RUN: TEXT_BYTES}
-        return Edge(VisitorCookie(doors), hosts=self._hosts, policy=self._policy, limits=limits)
+        limits = {"": files + BODY_BYTES, JOIN: TEXT_BYTES, RUN: TEXT_BYTES, "/login": FORM_BYTES}
+        return Edge(Identify(doors, ways=self._ways), hosts=self._hosts, policy=self._policy, limits=limits)
+
+    def _is_local(self) -> bool:
+        """Whether nobody else than the person at this computer can reach the chat."""
+        reachable = self.demo.share or self._settings.allowed_hosts or os.environ.get("GRADIO_ROOT_PATH")
+        return self._settings.local and not reachable and not _space_hosts() and self._hosts.are_this_computers
 
     def _announce(self) -> None:
         print(f"Chat:          {self.demo.local_url}")

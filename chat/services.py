@@ -13,6 +13,7 @@ from chat.files import Files
 from chat.journal import Journal
 from chat.library import Library
 from chat.runs import Runs
+from chat.sessions import Sessions
 from chat.settings import Settings
 from chat.store import SQLiteConversationStore
 
@@ -31,6 +32,7 @@ class Services:
     changes: Changes
     runs: Runs
     exports: Exports
+    sessions: Sessions
 
     async def end_runs(self) -> None:
         """End what pages and models are streaming, saving it, so that connections close. Can be called twice."""
@@ -70,6 +72,7 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services, None]:
             changes,
             runs,
             Exports(database, files),
+            Sessions(database, runs),
         )
         await runs.recover()
         deletions.keep_erasing()

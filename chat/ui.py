@@ -54,6 +54,8 @@ _PARTS = (
     ("script", "decisions.js"),
     ("script", "attachments.js"),
     ("script", "sidebar.js"),
+    ("style", "account.css"),
+    ("script", "account.js"),
     ("script", "page.js"),
 )
 HEAD = "".join(
@@ -110,10 +112,11 @@ _EXPECTED = (
 class ChatPage(gr.ChatInterface):
     """The chat with an agent, as a Gradio app. Its services come from the server's lifespan state."""
 
-    def __init__(self, agent: ChatAgent, settings: Settings, uploads: Uploads) -> None:
+    def __init__(self, agent: ChatAgent, settings: Settings, uploads: Uploads, *, signs_in: bool) -> None:
         self._agent = agent
         self._settings = settings
         self._uploads = uploads
+        self._signs_in = signs_in
         self._watching: dict[tuple[Owner, str | None], object] = {}
         self._beside: set[asyncio.Task[None]] = set()
         super().__init__(  # pyright: ignore[reportUnknownMemberType]  # Gradio leaves a list's items open
@@ -131,7 +134,7 @@ class ChatPage(gr.ChatInterface):
             analytics_enabled=False,
         )
         with self:
-            render_sidebar()
+            render_sidebar(signs_in=self._signs_in)
         # One place for all tabs: every event is a short one or a watch, which ends with its run.
         self.queue(default_concurrency_limit=None, max_size=None, api_open=False)
 
