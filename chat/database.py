@@ -150,7 +150,11 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX deletion_by_time ON deletion (deleted_at)",
     ),
     (
-<<<<<<< HEAD
+        # Which database this is, also in its copies: a backup is never mixed up with another's.
+        "CREATE TABLE lineage (id TEXT PRIMARY KEY NOT NULL) STRICT, WITHOUT ROWID",
+        "INSERT INTO lineage VALUES (lower(hex(randomblob(8))))",
+    ),
+    (
         # Who has signed in, by the SHA-256 of the token in their cookie. `expires_at` in seconds since 1970.
         """CREATE TABLE session (
             token_hash TEXT PRIMARY KEY NOT NULL,
@@ -160,11 +164,6 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             expires_at REAL NOT NULL
         ) STRICT, WITHOUT ROWID""",
         "CREATE INDEX session_by_end ON session (expires_at)",
-=======
-        # Which database this is, also in its copies: a backup is never mixed up with another's.
-        "CREATE TABLE lineage (id TEXT PRIMARY KEY NOT NULL) STRICT, WITHOUT ROWID",
-        "INSERT INTO lineage VALUES (lower(hex(randomblob(8))))",
->>>>>>> main
     ),
 )
 """The statements that lead from each schema version to the next. Never edit one that was released: add another."""

@@ -17,12 +17,9 @@ from filelock import FileLock, Timeout
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp
 
-<<<<<<< HEAD
 from chat.accounts import AccountError, Accounts
-=======
 from chat.backup import Backup, BackupError
 from chat.backup_place import PlaceError, place_at
->>>>>>> main
 from chat.database import Database, DatabaseError, check_header
 from chat.doors import JOIN, RUN, Doors, Uploads
 from chat.edge import SPACES_FRAME, Edge, Hosts
@@ -74,13 +71,9 @@ class Server:
         try:
             check_header(settings.database)
             self._agent = choose_agent(settings)
-<<<<<<< HEAD
             accounts = Accounts(settings.auth) if settings.auth else None
-        except (AgentError, DatabaseError, AccountError) as error:
-=======
             self._backup = None if settings.backup is None else Backup(settings.database, place_at(settings.backup))
-        except (AgentError, DatabaseError, PlaceError) as error:
->>>>>>> main
+        except (AgentError, DatabaseError, AccountError, PlaceError) as error:
             raise StartError(error) from error
         _quieten_gradio()
         self._uploads = Uploads()

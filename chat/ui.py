@@ -55,13 +55,10 @@ _PARTS = (
     ("script", "decisions.js"),
     ("script", "attachments.js"),
     ("script", "sidebar.js"),
-<<<<<<< HEAD
-    ("style", "account.css"),
-    ("script", "account.js"),
-=======
     ("style", "backup.css"),
     ("script", "backup.js"),
->>>>>>> main
+    ("style", "account.css"),
+    ("script", "account.js"),
     ("script", "page.js"),
 )
 HEAD = "".join(
