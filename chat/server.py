@@ -191,8 +191,8 @@ class Server:
 
     def _is_local(self) -> bool:
         """Whether nobody else than the person at this computer can reach the chat."""
-        reachable = self.demo.share or self._settings.allowed_hosts or os.environ.get("GRADIO_ROOT_PATH")
-        return self._settings.local and not reachable and not _space_hosts() and self._hosts.are_this_computers
+        by_others = is_wanted(self._settings), *self._settings.allowed_hosts, os.environ.get("GRADIO_ROOT_PATH")
+        return self._settings.local and self._hosts.are_this_computers and not any((*by_others, *_space_hosts()))
 
     def _announce(self) -> None:
         print(f"Chat:          {self.demo.local_url}")

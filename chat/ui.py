@@ -57,6 +57,8 @@ _PARTS = (
     ("script", "sidebar.js"),
     ("style", "backup.css"),
     ("script", "backup.js"),
+    ("style", "images.css"),
+    ("script", "images.js"),
     ("style", "account.css"),
     ("script", "account.js"),
     ("script", "page.js"),
