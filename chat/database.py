@@ -155,6 +155,14 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "INSERT INTO lineage VALUES (lower(hex(randomblob(8))))",
     ),
     (
+        # What an imported conversation was in its file: the same file again brings nothing new.
+        """CREATE TABLE origin (
+            conversation_id TEXT PRIMARY KEY NOT NULL REFERENCES conversation (conversation_id) ON DELETE CASCADE,
+            source TEXT NOT NULL
+        ) STRICT, WITHOUT ROWID""",
+        "CREATE INDEX origin_by_source ON origin (source)",
+    ),
+    (
         # Who has signed in, by the SHA-256 of the token in their cookie. `expires_at` in seconds since 1970.
         """CREATE TABLE session (
             token_hash TEXT PRIMARY KEY NOT NULL,

@@ -26,6 +26,7 @@ from chat.edge import SPACES_FRAME, Edge, Hosts
 from chat.failures import SecretsFilter
 from chat.hugging_face import HuggingFace
 from chat.identify import Identify, Ways
+from chat.import_route import IMPORT
 from chat.local_model import LocalModel
 from chat.login import Login
 from chat.models import AgentError, choose_agent
@@ -186,7 +187,8 @@ class Server:
         """Gradio's app behind ours. Around its own middleware, which would give any site's page what it asks for."""
         doors = Doors(app, uploads=self._uploads, reloads=bool(os.environ.get("GRADIO_WATCH_DIRS")))
         files = int(self._settings.max_file_mb * 1_000_000) * self._settings.max_files
-        limits = {"": files + BODY_BYTES, JOIN: TEXT_BYTES, RUN: TEXT_BYTES, "/login": FORM_BYTES}
+        imports = int(self._settings.max_import_mb * 1_000_000) + BODY_BYTES
+        limits = {"": files + BODY_BYTES, JOIN: TEXT_BYTES, RUN: TEXT_BYTES, IMPORT: imports, "/login": FORM_BYTES}
         return Edge(Identify(doors, ways=self._ways), hosts=self._hosts, policy=self._policy, limits=limits)
 
     def _is_local(self) -> bool:

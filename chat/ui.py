@@ -35,6 +35,7 @@ from chat.export_route import EXPORT_ROUTES
 from chat.file_route import FILE_ROUTE, serve_file
 from chat.health import HEALTH_ROUTE, health
 from chat.identity import Owner, owner_of
+from chat.import_route import IMPORT_ROUTES
 from chat.kinds import chooser_kinds, kinds_text, takes_sound
 from chat.message_box import message_box, upload_folder
 from chat.models import ChatAgent
@@ -446,6 +447,7 @@ ROUTES = [
     *EXPORT_ROUTES,
     *SIDEBAR_ROUTES,
     Route(BACKUP_ROUTE, backup_line),
+    *IMPORT_ROUTES,
 ]
 
 
