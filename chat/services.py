@@ -16,13 +16,16 @@ from chat.library import Library
 from chat.runs import Runs
 from chat.sessions import Sessions
 from chat.settings import Settings
+from chat.shares import Shares
 from chat.store import SQLiteConversationStore
+from chat.versions import Versions
 
 
 @dataclass(frozen=True)
 class Services:
-    """The open parts of a chat server."""
+    """The open parts of a chat server. `title` is the name of the chat."""
 
+    title: str
     database: Database
     store: SQLiteConversationStore
     files: Files
@@ -34,6 +37,8 @@ class Services:
     runs: Runs
     exports: Exports
     imports: Imports
+    versions: Versions
+    shares: Shares
     sessions: Sessions
 
     async def end_runs(self) -> None:
@@ -66,6 +71,7 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services, None]:
         )
         deletions = Deletions(store, runs, changes)
         services = Services(
+            settings.title,
             database,
             store,
             files,
@@ -77,6 +83,8 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services, None]:
             runs,
             Exports(database, files, show_system=settings.show_system),
             Imports(database, store, largest=int(settings.max_import_mb * 1_000_000)),
+            Versions(database, store, runs, changes),
+            Shares(database, store),
             Sessions(database, runs),
         )
         await runs.recover()
