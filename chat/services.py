@@ -15,6 +15,7 @@ from chat.journal import Journal
 from chat.library import Library
 from chat.limits import Limits, limits_from
 from chat.runs import Runs
+from chat.sessions import Sessions
 from chat.settings import Settings
 from chat.shares import Shares
 from chat.store import SQLiteConversationStore
@@ -40,6 +41,7 @@ class Services:
     imports: Imports
     versions: Versions
     shares: Shares
+    sessions: Sessions
 
     async def end_runs(self) -> None:
         """End what pages and models are streaming, saving it, so that connections close. Can be called twice."""
@@ -92,6 +94,7 @@ async def open_services(settings: Settings, *, public: bool = False) -> AsyncGen
             Imports(database, store, largest=int(settings.max_import_mb * 1_000_000)),
             Versions(database, store, runs, changes),
             Shares(database, store),
+            Sessions(database, runs),
         )
         await runs.recover()
         deletions.keep_erasing()
