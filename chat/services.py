@@ -15,6 +15,7 @@ from chat.library import Library
 from chat.runs import Runs
 from chat.settings import Settings
 from chat.store import SQLiteConversationStore
+from chat.titles import Titles
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,13 @@ class Services:
     journal: Journal
     changes: Changes
     runs: Runs
+    titles: Titles
     exports: Exports
 
     async def end_runs(self) -> None:
         """End what pages and models are streaming, saving it, so that connections close. Can be called twice."""
         self.changes.close()
+        self.titles.close()
         await self.runs.close()
 
 
@@ -57,18 +60,18 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services, None]:
             max_runs=settings.max_runs,
             history=settings.history,
         )
-        files = Files(database)
-        deletions = Deletions(store, runs, changes)
+        files, library, deletions = Files(database), Library(database), Deletions(store, runs, changes)
         services = Services(
             database,
             store,
             files,
-            Library(database),
+            library,
             deletions,
             choices,
             journal,
             changes,
             runs,
+            Titles(store, library, choices, runs, changes),
             Exports(database, files),
         )
         await runs.recover()

@@ -90,6 +90,11 @@ class Settings(BaseSettings):
         default=20, gt=0, description="The largest file that can be attached to a message, in megabytes."
     )
     max_files: int = Field(default=10, ge=1, description="How many files can be attached to a message.")
+    titles: bool = Field(
+        default=True,
+        description="Whether the model that answered first is also asked for the conversation's title. An embedded "
+        "model never is.",
+    )
     show_system: bool = Field(
         default=False,
         description="Whether visitors see what only the model is meant to read: system prompts, instructions and "
