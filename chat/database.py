@@ -149,6 +149,19 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         ) STRICT, WITHOUT ROWID""",
         "CREATE INDEX deletion_by_time ON deletion (deleted_at)",
     ),
+    (
+        # Which database this is, also in its copies: a backup is never mixed up with another's.
+        "CREATE TABLE lineage (id TEXT PRIMARY KEY NOT NULL) STRICT, WITHOUT ROWID",
+        "INSERT INTO lineage VALUES (lower(hex(randomblob(8))))",
+    ),
+    (
+        # What an imported conversation was in its file: the same file again brings nothing new.
+        """CREATE TABLE origin (
+            conversation_id TEXT PRIMARY KEY NOT NULL REFERENCES conversation (conversation_id) ON DELETE CASCADE,
+            source TEXT NOT NULL
+        ) STRICT, WITHOUT ROWID""",
+        "CREATE INDEX origin_by_source ON origin (source)",
+    ),
 )
 """The statements that lead from each schema version to the next. Never edit one that was released: add another."""
 

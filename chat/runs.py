@@ -39,7 +39,7 @@ from chat.choices import Choice, Choices
 from chat.database import DatabaseUnavailable
 from chat.decisions import OUTDATED, Decision, DecisionRefused, denied_instead, note_edited, results_of
 from chat.failures import log_failure, sentence_for
-from chat.files import binary_contents
+from chat.files import Files, binary_contents
 from chat.identity import Owner
 from chat.journal import Journal, Outcome, Progress, Unfinished
 from chat.memory import Spare
@@ -108,7 +108,7 @@ class Run:
         """What was decided about the calls that its turn had paused for."""
         self.revision = ""
         self.history_size: int | None = 0
-        """Bytes of the conversation's messages before the prompt, as JSON; `None` when they are not read yet."""
+        """Bytes of the conversation's messages before the reply; `None` when they are not read yet."""
         self.state: State = "waiting"
         self.done = False
         self.place = 0
@@ -189,17 +189,20 @@ class Runs:
 
     Args:
         store: Where conversations are kept.
+        files: Where their files are kept.
         journal: Where runs are checkpointed.
         choices: What owners chose for their conversations.
         changes: Who is told that a conversation changed.
         timeout: Seconds that a reply may take.
         max_runs: How many are written at the same time; the others wait in line, first come, first served.
         history: How many of a conversation's newest messages its model is given at most.
+        history_bytes: How many bytes of the newest files in them. Those of the newest message are given in any case.
     """
 
     def __init__(
         self,
         store: SQLiteConversationStore,
+        files: Files,
         journal: Journal,
         choices: Choices,
         changes: Changes,
@@ -207,14 +210,18 @@ class Runs:
         timeout: float,
         max_runs: int,
         history: int,
+        history_bytes: int,
     ) -> None:
         self._store = store
+        self._light = store.light()
+        self._files = files
         self._journal = journal
         self._choices = choices
         self._changes = changes
         self._recent = RecentConversations()
         self._timeout = timeout
         self._history = history
+        self._history_bytes = history_bytes
         self._free = asyncio.Semaphore(max_runs)
         self._line: list[Run] = []
         self._active: dict[str, Run] = {}
@@ -277,6 +284,8 @@ class Runs:
                 taken = self._recent.take(owner, conversation_id)
                 # Else its end is enough to append to: the prompt is stored before the whole is read.
                 conversation, run.history_size = taken or (await self._end_of(run), None)
+            if run.history_size is not None:
+                run.history_size += _size([message])
             # Who writes instead of deciding denies what waits: the turn that had paused is over.
             conversation.messages.extend([*denied_instead(conversation.deferred_tool_requests), message])
             conversation.deferred_tool_requests = None
@@ -410,7 +419,7 @@ class Runs:
         """Read a conversation that is likely to be continued, so that its next reply begins as soon as a new one's."""
         kept = self._recent.take(owner, conversation_id)
         if kept is None:
-            conversation = await self._store.load(conversation_id, limit=self._history, scope=owner)
+            conversation = await self._light.load(conversation_id, limit=self._history, scope=owner)
             if conversation is None or conversation_id in self._active:
                 return
             kept = conversation, _size(conversation.messages)
@@ -418,7 +427,7 @@ class Runs:
 
     async def _end_of(self, run: Run) -> Conversation:
         """A conversation without its messages but the last: enough to append to."""
-        conversation = await self._store.load(run.conversation_id, limit=1, scope=run.owner)
+        conversation = await self._light.load(run.conversation_id, limit=1, scope=run.owner)
         if conversation is None:
             raise ConversationMissing
         return conversation
@@ -427,7 +436,7 @@ class Runs:
         """A conversation with the messages that its model is given."""
         if run.history_size is not None:
             return conversation
-        whole = await self._store.load(run.conversation_id, limit=self._history, scope=run.owner)
+        whole = await self._light.load(run.conversation_id, limit=self._history, scope=run.owner)
         if whole is None:  # Deleted meanwhile; what is written is then not kept.
             return conversation
         run.history_size = _size(whole.messages)
@@ -543,11 +552,12 @@ class Runs:
         events: AgentRunEvents[Any] | None = None
         try:
             choice = await self._choices.read(run.owner, run.conversation_id)
+            messages = await self._files.to_send(conversation.messages, self._history_bytes)
             arguments = await agent.run_arguments(run.owner, run.conversation_id, choice)
             async with agent.agent.run_stream_events(
                 # A conversation's usage would count against the limits of each of its turns: after Pydantic AI's
                 # default of 50 requests nothing would be answered any more.
-                conversation=replace(conversation, usage=RunUsage()),
+                conversation=replace(conversation, messages=messages, usage=RunUsage()),
                 cancellation_token=run.cancellation,
                 infer_name=False,
                 deferred_tool_results=run.decided,
@@ -648,7 +658,7 @@ class Runs:
         self, run: Run, conversation: Conversation, ending: _Ending, outcome: Outcome | None
     ) -> Outcome | None:
         """Put the reply after what somebody else stored while it was written; nobody's messages are replaced."""
-        stored = await self._store.load(run.conversation_id, limit=1, scope=run.owner)  # Its end, to append to.
+        stored = await self._light.load(run.conversation_id, limit=1, scope=run.owner)  # Its end, to append to.
         if stored is None:
             logger.warning("Conversation %s was deleted while a reply was written.", run.conversation_id)
             return outcome
@@ -672,7 +682,7 @@ class Runs:
             after = None if entries is None else [entry.message for entry in entries]
             # Else the reply had been saved when the process was killed, and only its checkpoints remained.
             if after is not None and (not after or starts_turn(after[0])):
-                conversation = await self._store.load(unfinished.conversation_id, limit=1, scope=record.scope)
+                conversation = await self._light.load(unfinished.conversation_id, limit=1, scope=record.scope)
                 if conversation is not None:  # Deleted by another program just now.
                     conversation.messages.extend(unfinished.messages)
                     conversation.usage += usage_of(unfinished.messages)

@@ -15,14 +15,23 @@ from typing import Any
 import gradio as gr
 from filelock import FileLock, Timeout
 from starlette.middleware import Middleware
+from starlette.types import ASGIApp
 
+from chat.backup import Backup, BackupError
+from chat.backup_place import PlaceError, place_at
 from chat.database import Database, DatabaseError, check_header
+from chat.doors import JOIN, RUN, Doors, Uploads
+from chat.edge import SPACES_FRAME, Edge, Hosts
 from chat.failures import SecretsFilter
 from chat.identity import VisitorCookie
+from chat.import_route import IMPORT
 from chat.local_model import LocalModel
 from chat.models import AgentError, choose_agent
+from chat.policy import PagePolicy, Policy
+from chat.render import LONGEST_PROMPT
 from chat.services import Services, open_services
 from chat.settings import Settings
+from chat.share import is_wanted, open_link
 from chat.theme import THEME
 from chat.ui import HEAD, ROUTES, ChatPage
 
@@ -32,6 +41,13 @@ transaction, held up fifty people who sent at once for seconds."""
 
 CLOSE_SECONDS = 1
 """How long connections may take to close once what they stream has ended."""
+
+
+BODY_BYTES = 1_000_000
+"""What a request's body may have beside what a person sends with it."""
+
+TEXT_BYTES = 6 * LONGEST_PROMPT + BODY_BYTES
+"""What a call's body may have: a prompt in JSON has at most six bytes for a character of it."""
 
 
 class StartError(Exception):
@@ -50,10 +66,15 @@ class Server:
         try:
             check_header(settings.database)
             self._agent = choose_agent(settings)
-        except (AgentError, DatabaseError) as error:
+            self._backup = None if settings.backup is None else Backup(settings.database, place_at(settings.backup))
+        except (AgentError, DatabaseError, PlaceError) as error:
             raise StartError(error) from error
         _quieten_gradio()
-        self.demo = ChatPage(self._agent, settings)
+        self._uploads = Uploads()
+        self._hosts = Hosts(_bound_name(), [*settings.allowed_hosts, *_space_hosts()])
+        frames = [SPACES_FRAME] if _space_hosts() else []
+        self._policy = Policy(head=HEAD, image_hosts=settings.image_hosts, frames=frames)
+        self.demo = ChatPage(self._agent, settings, self._uploads)
         self._lock = FileLock(f"{settings.database}.lock")
         self._services: Services | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -74,11 +95,17 @@ class Server:
         try:
             self._launch(port)
             stopped = _on_signal()  # Before anybody is told that it serves, and may tell it to stop.
+            if self._backup:
+                self._backup.start()
             self._announce()
+            if is_wanted(self._settings):
+                open_link(self.demo, self._hosts.add, _say)
             while not stopped.wait(1):  # In steps, so that Windows delivers the signal.
                 pass
         finally:
             self._close()
+            if self._backup:
+                self._backup.close()
             self._lock.release()
 
     def _claim_database(self) -> None:
@@ -96,8 +123,10 @@ class Server:
                 "Make its directory writable, or set CHAT_DATABASE to another file."
             ) from error
         try:
+            if self._backup and (made := self._backup.restore()):
+                print(f"Restored:      the snapshot of {made:%Y-%m-%d %H:%M} UTC", flush=True)
             asyncio.run(_open_once(Database(path)))
-        except DatabaseError as error:
+        except (BackupError, DatabaseError) as error:
             self._lock.release()
             raise StartError(error) from error
 
@@ -106,10 +135,11 @@ class Server:
             self.demo.launch(
                 server_port=port,
                 prevent_thread_lock=True,
+                share=False,
                 quiet=True,
                 app_kwargs={
                     "lifespan": self._lifespan,
-                    "middleware": [Middleware(VisitorCookie)],
+                    "middleware": [Middleware(PagePolicy, policy=self._policy)],
                     "routes": ROUTES,
                     "docs_url": None,
                     "redoc_url": None,
@@ -131,21 +161,30 @@ class Server:
         self.demo.server.config.timeout_graceful_shutdown = CLOSE_SECONDS
 
     @asynccontextmanager
-    async def _lifespan(self, app: Any) -> AsyncGenerator[dict[str, Services], None]:
+    async def _lifespan(self, app: Any) -> AsyncGenerator[dict[str, Any], None]:
+        app.middleware_stack = self._guarded(app.middleware_stack)
         local = [served.model for served in self._agent.models if isinstance(served.model, LocalModel)]
         if local and local[0] is self._agent.models[0].model:
             local[0].start()  # Loads beside the first page. Others load when they are first asked.
         async with open_services(self._settings) as self._services:
             self._loop = asyncio.get_running_loop()
-            yield {"services": self._services}
+            yield {"services": self._services, "backup": self._backup}
         for model in local:
             model.close()
 
+    def _guarded(self, app: ASGIApp) -> ASGIApp:
+        """Gradio's app behind ours. Around its own middleware, which would give any site's page what it asks for."""
+        doors = Doors(app, uploads=self._uploads, reloads=bool(os.environ.get("GRADIO_WATCH_DIRS")))
+        files = int(self._settings.max_file_mb * 1_000_000) * self._settings.max_files
+        imports = int(self._settings.max_import_mb * 1_000_000)
+        limits = {"": files + BODY_BYTES, JOIN: TEXT_BYTES, RUN: TEXT_BYTES, IMPORT: imports + BODY_BYTES}
+        return Edge(VisitorCookie(doors), hosts=self._hosts, policy=self._policy, limits=limits)
+
     def _announce(self) -> None:
         print(f"Chat:          {self.demo.local_url}")
-        if self.demo.share_url:
-            print(f"Public link:   {self.demo.share_url}")
         print(f"Model:         {self._agent.model_name}")
+        if self._settings.backup is not None:
+            print(f"Backup:        {self._settings.backup}")
         print(f"Conversations: {self._settings.database}", flush=True)
 
     def _close(self) -> None:
@@ -154,6 +193,10 @@ class Server:
             with suppress(TimeoutError):
                 ending.result(timeout=3)
         self.demo.close(verbose=False)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
 
 
 async def _open_once(database: Database) -> None:
@@ -180,10 +223,19 @@ def _wanted_port() -> int | None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"), int(wanted)))
+            probe.bind((_bound_name(), int(wanted)))
         except OSError as error:
             raise StartError(_taken(wanted)) from error
     return int(wanted)
+
+
+def _bound_name() -> str:
+    return os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1")
+
+
+def _space_hosts() -> list[str]:
+    """The names of the Space that this runs in, if it does; with a domain of its own it has several."""
+    return [name.strip() for name in os.environ.get("SPACE_HOST", "").split(",") if name.strip()]
 
 
 def _taken(port: object) -> str:

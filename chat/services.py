@@ -10,6 +10,7 @@ from chat.database import Database
 from chat.deletions import Deletions
 from chat.exports import Exports
 from chat.files import Files
+from chat.imports import Imports
 from chat.journal import Journal
 from chat.library import Library
 from chat.runs import Runs
@@ -33,6 +34,7 @@ class Services:
     runs: Runs
     titles: Titles
     exports: Exports
+    imports: Imports
 
     async def end_runs(self) -> None:
         """End what pages and models are streaming, saving it, so that connections close. Can be called twice."""
@@ -51,16 +53,19 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services, None]:
     async with Database(settings.database) as database:
         store, journal, changes = SQLiteConversationStore(database), Journal(database), Changes()
         choices = Choices(database)
+        files = Files(database)
         runs = Runs(
             store,
+            files,
             journal,
             choices,
             changes,
             timeout=settings.timeout,
             max_runs=settings.max_runs,
             history=settings.history,
+            history_bytes=int(settings.history_mb * 1_000_000),
         )
-        files, library, deletions = Files(database), Library(database), Deletions(store, runs, changes)
+        library, deletions = Library(database), Deletions(store, runs, changes)
         services = Services(
             database,
             store,
@@ -72,7 +77,8 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services, None]:
             changes,
             runs,
             Titles(store, library, choices, runs, changes),
-            Exports(database, files),
+            Exports(database, files, show_system=settings.show_system),
+            Imports(database, store, largest=int(settings.max_import_mb * 1_000_000)),
         )
         await runs.recover()
         deletions.keep_erasing()

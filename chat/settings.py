@@ -4,13 +4,14 @@ A value comes from the command line, else from the environment, else from `.env`
 is put into the environment first, so that the keys of model providers can live in it beside the `CHAT_` settings.
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
 import platformdirs
 from dotenv import load_dotenv
 from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, CliSettingsSource, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, CliImplicitFlag, CliSettingsSource, NoDecode, SettingsConfigDict
 
 LOCAL_MODEL = "local"
 """The model that needs no key and no network: see `chat.local_model`."""
@@ -60,6 +61,14 @@ class Settings(BaseSettings):
         default=platformdirs.user_data_path("parley") / "chat.db",
         description="The SQLite file that keeps the conversations.",
     )
+    backup: str | None = Field(
+        default=None,
+        description="Where snapshots of the database are kept, and restored from when it is gone: a directory, or a "
+        "private dataset as hf://datasets/<owner>/<name> with HF_TOKEN. When not set: nowhere.",
+    )
+    share: CliImplicitFlag[bool] = Field(
+        default=False, description="Also open a public link to the chat, as GRADIO_SHARE=true does."
+    )
     title: str = Field(default="Parley", min_length=1, description="The name of the chat, shown above it.")
     description: str = Field(
         default="Ask anything. Your conversation is saved as you go.",
@@ -84,12 +93,22 @@ class Settings(BaseSettings):
     history: int = Field(
         default=200,
         ge=1,
-        description="How many of a conversation's newest messages the model is given; all of them are kept.",
+        description="How many of a conversation's newest messages the model is given, up to twice as many while it "
+        "goes on; all of them are kept.",
+    )
+    history_mb: float = Field(
+        default=30,
+        ge=0,
+        description="How many megabytes of a conversation's newest files the model is given with them. Of older files "
+        "it is told the name; those of the newest message are always sent.",
     )
     max_file_mb: float = Field(
         default=20, gt=0, description="The largest file that can be attached to a message, in megabytes."
     )
     max_files: int = Field(default=10, ge=1, description="How many files can be attached to a message.")
+    max_import_mb: float = Field(
+        default=100, gt=0, description="The largest file that can be imported, unpacked, in megabytes."
+    )
     titles: bool = Field(
         default=True,
         description="Whether the model that answered first is also asked for the conversation's title. An embedded "
@@ -101,6 +120,17 @@ class Settings(BaseSettings):
         "changes of tools.",
     )
 
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Names by which others reach the chat, through a proxy or a tunnel, separated by commas; "
+        "*.example.org stands for all below it. Known by themselves: this computer's, a Space's and a share link's.",
+    )
+    image_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Hosts whose images are shown in messages, separated by commas; others' are links to click, as "
+        "an image's address can carry a conversation away.",
+    )
+
     @field_validator("examples", mode="before")
     @classmethod
     def _split_examples(cls, value: Any) -> Any:
@@ -108,9 +138,17 @@ class Settings(BaseSettings):
             return value
         return tuple(example.strip() for example in value.split("|") if example.strip())
 
-    @field_validator("models", mode="before")
+    @field_validator("allowed_hosts", "image_hosts")
     @classmethod
-    def _split_models(cls, value: Any) -> Any:
+    def _check_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if not re.fullmatch(r"(\*\.)?[A-Za-z0-9_.-]+", name):
+                raise ValueError(f"{name!r} is no host's name; give names such as chat.example.org, without a port")
+        return value
+
+    @field_validator("models", "allowed_hosts", "image_hosts", mode="before")
+    @classmethod
+    def _split_names(cls, value: Any) -> Any:
         if not isinstance(value, str):
             return value
         return tuple(name.strip() for name in value.split(",") if name.strip())

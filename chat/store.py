@@ -124,6 +124,16 @@ class SQLiteConversationStore(ConversationStore):
         self._owns_database = not isinstance(database, Database)
         self.database = database if isinstance(database, Database) else Database(database)
         self._files = Files(self.database)
+        self._light = False
+
+    def light(self) -> "SQLiteConversationStore":
+        """A store on the same database that loads light messages: which files they have, but none is read.
+
+        What it loads can be added to and saved. `chat.files.Files.to_send` makes of it what a model is given.
+        """
+        light = SQLiteConversationStore(self.database)
+        light._light = True
+        return light
 
     async def __aenter__(self) -> Self:
         if self._owns_database:
@@ -154,6 +164,12 @@ class SQLiteConversationStore(ConversationStore):
         new_entries: Sequence[ConversationEntry] = (),
         expected_revision: str | None,
     ) -> None:
+        await self.database.change(await self.writing(record, new_entries, expected_revision))
+
+    async def writing(
+        self, record: ConversationRecord, new_entries: Sequence[ConversationEntry], expected_revision: str | None
+    ) -> Callable[[Transaction], None]:
+        """What `write_record` does, for a transaction of which it is only a part."""
         rows = await _rows(new_entries)  # Made before the transaction holds the write lock.
 
         def write(change: Transaction) -> None:
@@ -174,7 +190,7 @@ class SQLiteConversationStore(ConversationStore):
                 # The entry that the record or the new entries continue from is gone, or a file of a light message.
                 raise ConversationConflict(record.conversation_id) from error
 
-        await self.database.change(write)
+        return write
 
     async def delete_record(self, conversation_id: str, *, expected_revision: str) -> None:
         """Delete a conversation's record, and what no other conversation reaches: entries, and files."""
@@ -206,7 +222,8 @@ class SQLiteConversationStore(ConversationStore):
 
     async def read_history(self, head_id: str | None, *, limit: int | None = None) -> list[ConversationEntry]:
         entries, light = await self._read_light(head_id, limit)
-        await self._files.put_back(light)
+        if not self._light:
+            await self._files.put_back(light)
         return entries
 
     async def read_part(self, head_id: str, first: int, last: int) -> list[ConversationEntry]:

@@ -13,6 +13,7 @@ import json
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing, suppress
 from dataclasses import asdict
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any, cast
@@ -24,14 +25,17 @@ from starlette.routing import Route
 
 from chat.abilities import accepted_media
 from chat.attachments import Limits, Sent, prompt_of
+from chat.backup_line import BACKUP_ROUTE, backup_line, first_line
 from chat.choice_form import choice_form
 from chat.choices import Choice
 from chat.database import DatabaseError, DatabaseUnavailable
 from chat.decisions import DecisionRefused, decisions_from_page
+from chat.doors import Uploads
 from chat.export_route import EXPORT_ROUTES
 from chat.file_route import FILE_ROUTE, serve_file
 from chat.health import HEALTH_ROUTE, health
 from chat.identity import Owner, owner_of
+from chat.import_route import IMPORT_ROUTES
 from chat.kinds import chooser_kinds, kinds_text, takes_sound
 from chat.message_box import message_box, upload_folder
 from chat.models import ChatAgent
@@ -52,6 +56,8 @@ _PARTS = (
     ("script", "decisions.js"),
     ("script", "attachments.js"),
     ("script", "sidebar.js"),
+    ("style", "backup.css"),
+    ("script", "backup.js"),
     ("script", "page.js"),
 )
 HEAD = "".join(
@@ -108,9 +114,10 @@ _EXPECTED = (
 class ChatPage(gr.ChatInterface):
     """The chat with an agent, as a Gradio app. Its services come from the server's lifespan state."""
 
-    def __init__(self, agent: ChatAgent, settings: Settings) -> None:
+    def __init__(self, agent: ChatAgent, settings: Settings, uploads: Uploads) -> None:
         self._agent = agent
         self._settings = settings
+        self._uploads = uploads
         self._watching: dict[tuple[Owner, str | None], object] = {}
         self._beside: set[asyncio.Task[None]] = set()
         super().__init__(  # pyright: ignore[reportUnknownMemberType]  # Gradio leaves a list's items open
@@ -153,6 +160,7 @@ class ChatPage(gr.ChatInterface):
             elem_id="status",
         )
         self._render_decisions()
+        self._render_backup_line()
         newest = gr.Button("Newest messages", size="sm", elem_id="newest")
         self.choice = gr.HTML(
             value=self._chosen(Choice()),
@@ -214,6 +222,17 @@ class ChatPage(gr.ChatInterface):
                 elem_id="decisions",
             )
         column.children.insert(column.children.index(self.chatbot) + 1, column.children.pop())
+
+    def _render_backup_line(self) -> None:
+        line = first_line(self._settings)
+        if line is not None:
+            gr.HTML(
+                value=line,
+                html_template="<p>${value}</p>",
+                js_on_load="parleyBackup.start(props)" if self._settings.backup else None,
+                apply_default_css=False,
+                elem_id="backup",
+            )
 
     def _chosen(self, choice: Choice) -> dict[str, object]:
         """The form of what is chosen, and what can then be attached, which the page's script goes by.
@@ -390,7 +409,8 @@ class ChatPage(gr.ChatInterface):
         if conversation is not None:
             choice = await services.choices.read(owner, conversation)
         accepted = accepted_media(self._agent.chosen(choice and choice.model).model)
-        return Limits(upload_folder(), _largest(self._settings), self._settings.max_files, accepted)
+        uploaded = partial(self._uploads.has, owner)
+        return Limits(upload_folder(), _largest(self._settings), self._settings.max_files, accepted, uploaded)
 
     def _do_beside(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something that the page doesn't wait for, and that can be left undone."""
@@ -432,6 +452,8 @@ ROUTES = [
     Route(HEALTH_ROUTE, health),
     *EXPORT_ROUTES,
     *SIDEBAR_ROUTES,
+    Route(BACKUP_ROUTE, backup_line),
+    *IMPORT_ROUTES,
 ]
 
 

@@ -37,14 +37,20 @@ def test_every_setting_can_be_given_as_a_variable_and_as_a_flag(directory: Path)
         "models": "openai:gpt-5, local",
         "deps": "my_agent:deps",
         "database": str(directory / "chat.db"),
+        "backup": str(directory / "backup"),
+        "share": "true",
         "title": "My chat",
         "description": "Ask me.",
         "examples": "One?| Two, or three? |",
         "timeout": "12.5",
         "max_runs": "3",
         "history": "50",
+        "history_mb": "1.5",
         "max_file_mb": "2.5",
         "max_files": "4",
+        "max_import_mb": "50",
+        "allowed_hosts": "chat.example.org, *.example.net",
+        "image_hosts": "images.example.org",
         "show_system": "true",
     }
     expected = {
@@ -52,16 +58,21 @@ def test_every_setting_can_be_given_as_a_variable_and_as_a_flag(directory: Path)
         "database": directory / "chat.db",
         "models": ("openai:gpt-5", "local"),
         "examples": ("One?", "Two, or three?"),
+        "share": True,
         "timeout": 12.5,
         "max_runs": 3,
         "history": 50,
+        "history_mb": 1.5,
         "max_file_mb": 2.5,
         "max_files": 4,
+        "max_import_mb": 50,
+        "allowed_hosts": ("chat.example.org", "*.example.net"),
+        "image_hosts": ("images.example.org",),
         "show_system": True,
     }
     assert values.keys() == Settings.model_fields.keys()
     flags = [word for name, value in values.items() for word in (f"--{name.replace('_', '-')}", value)]
-    flags.remove("true")  # The flag alone says so.
+    flags = [word for word in flags if word != "true"]  # The flag alone says so.
     assert read_settings(flags).model_dump() == expected
     os.environ.update({f"CHAT_{name.upper()}": value for name, value in values.items()})
     assert read_settings([]).model_dump() == expected
@@ -148,3 +159,11 @@ def test_settings_do_not_change() -> None:
     settings = read_settings([])
     with pytest.raises(ValidationError, match="frozen"):
         settings.title = "another"  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@pytest.mark.parametrize(
+    "name", ["https://chat.example.org", "chat.example.org:8080", "*", "a b", "chat.example.org/x"]
+)
+def test_a_host_that_is_no_name_is_refused_with_a_sentence(directory: Path, name: str) -> None:
+    with pytest.raises(SettingsError, match=r"CHAT_ALLOWED_HOSTS.*is no host's name"):
+        read_settings(["--allowed-hosts", name])
