@@ -28,11 +28,12 @@ from pydantic_ai import (
 )
 from pydantic_ai.agent import AgentRunEvents
 from pydantic_ai.conversation import Conversation
-from pydantic_ai.conversation_store import ConversationConflict, ConversationEntry
+from pydantic_ai.conversation_store import ConversationConflict, ConversationEntry, ConversationRecord
 from pydantic_ai.exceptions import AgentRunError, ContentFilterError, OutputTokenLimitExceeded, UserError
 from pydantic_ai.messages import PartDeltaEvent, ToolResultEvent, UserContent, UserPromptPart
 from pydantic_core import PydanticSerializationError
 
+from chat.attachments import edited_prompt
 from chat.brief import Brief, brief_of
 from chat.changes import Changes
 from chat.choices import Choice, Choices
@@ -85,6 +86,13 @@ class ConversationMissing(Exception):
         super().__init__("This conversation does not exist.")
 
 
+class MessageMissing(Exception):
+    """A conversation has no such message. It may be another one's, deleted, or never have been."""
+
+    def __init__(self) -> None:
+        super().__init__("This message does not exist in this conversation.")
+
+
 class ShuttingDown(Exception):
     """The server is about to end and takes no more prompts."""
 
@@ -100,6 +108,10 @@ class Run:
         self.owner = owner
         self.conversation_id = conversation_id
         self.prompt_id = ""
+        self.reply_id = ""
+        """The entry that its reply begins with, of which is noted how it ended; the prompt's while there is none."""
+        self.model: str | None = None
+        """The name of the model that answers instead of the conversation's own."""
         self.begun: Sequence[ConversationEntry] = ()
         """What its turn holds already, when it had paused."""
         self.earlier: Timing = NO_TIME
@@ -296,26 +308,66 @@ class Runs:
 
         return await self._start(owner, conversation_id or Conversation().conversation_id, agent, begin)
 
-    async def retry(self, owner: Owner, conversation_id: str, agent: ChatAgent) -> Run:
-        """Have the newest prompt of a conversation answered again. The reply it had stays stored, as a branch.
+    async def retry(
+        self,
+        owner: Owner,
+        conversation_id: str,
+        agent: ChatAgent,
+        prompt_id: str | None = None,
+        model: str | None = None,
+    ) -> Run:
+        """Have a prompt of a conversation answered again. The reply it had, and all after it, stays as a branch.
+
+        Args:
+            owner: Whose conversation it is.
+            conversation_id: The conversation.
+            agent: Who answers.
+            prompt_id: The prompt's entry; the newest one's by default.
+            model: The name of the model that answers this once; the conversation's own by default.
 
         Raises:
             ConversationBusy: If a reply is being written there.
             ConversationMissing: If the owner has no such conversation, or it holds no prompt.
+            MessageMissing: If the conversation has no such prompt.
             DatabaseUnavailable: If the database can't be changed now.
         """
 
         async def begin(run: Run) -> Conversation:
-            record = await self._store.read_record(conversation_id)
-            prompt = await self._newest_prompt(record.head_id) if record and record.scope == owner else None
-            if record is None or prompt is None:
+            record = await self._record(owner, conversation_id)
+            if prompt_id is not None:
+                prompt = await self.prompt(record, prompt_id)
+            elif (prompt := await self.newest_prompt(record.head_id)) is None:
                 raise ConversationMissing
-            run.prompt_id = prompt.id
-            run.history_size = None
+            run.prompt_id, run.model, run.history_size = prompt.id, model, None
             if record.head_id != prompt.id:
-                await self._store.branch(
-                    conversation_id, from_entry=prompt.id, expected_revision=record.revision, scope=owner
-                )
+                await self._store.continue_at(record, prompt.id)
+            return await self._end_of(run)
+
+        return await self._start(owner, conversation_id, agent, begin)
+
+    async def edit(self, owner: Owner, conversation_id: str, prompt_id: str, text: str, agent: ChatAgent) -> Run:
+        """Have a prompt answered as it should have been said. What it was, and all after it, stays as a branch.
+
+        Args:
+            owner: Whose conversation it is.
+            conversation_id: The conversation.
+            prompt_id: The prompt's entry. What is attached to it is attached to the new one too.
+            text: What it says now.
+            agent: Who answers.
+
+        Raises:
+            PromptRefused: If the text can't be sent.
+            ConversationBusy: If a reply is being written there.
+            ConversationMissing: If the owner has no such conversation.
+            MessageMissing: If the conversation has no such prompt.
+            DatabaseUnavailable: If the database can't be changed now.
+        """
+
+        async def begin(run: Run) -> Conversation:
+            record = await self._record(owner, conversation_id)
+            prompt = await self.prompt(record, prompt_id)
+            [edited] = await self._store.continue_at(record, prompt.parent_id, [edited_prompt(prompt.message, text)])
+            run.prompt_id, run.history_size = edited.id, None
             return await self._end_of(run)
 
         return await self._start(owner, conversation_id, agent, begin)
@@ -340,17 +392,16 @@ class Runs:
         """
 
         async def begin(run: Run) -> Conversation:
-            record = await self._store.read_record(conversation_id)
-            if record is None or record.scope != owner:
-                raise ConversationMissing
-            prompt = await self._newest_prompt(record.head_id)
+            record = await self._record(owner, conversation_id)
+            prompt = await self.newest_prompt(record.head_id)
             requests = record.deferred_tool_requests
             if requests is None or prompt is None or record.head_id is None or record.revision != token:
                 raise DecisionRefused(OUTDATED)
             run.decided = results_of(requests, decisions)
             run.prompt_id, run.history_size = prompt.id, None
             run.begun = await self._entries_after(record.head_id, prompt.id) or ()
-            run.earlier = (await self._journal.timings([prompt.id])).get(prompt.id, NO_TIME)
+            begun = [entry.id for entry in run.begun]
+            run.earlier = next(iter((await self._journal.timings(begun)).values()), NO_TIME)
             self._recent.take(owner, conversation_id)
             conversation = await self._end_of(run)
             if conversation.revision != token:
@@ -442,7 +493,27 @@ class Runs:
         run.history_size = _size(whole.messages)
         return whole
 
-    async def _newest_prompt(self, head_id: str | None) -> ConversationEntry | None:
+    async def _record(self, owner: Owner, conversation_id: str) -> ConversationRecord:
+        record = await self._store.read_record(conversation_id)
+        if record is None or record.scope != owner:
+            raise ConversationMissing
+        return record
+
+    async def prompt(self, record: ConversationRecord, entry_id: str) -> ConversationEntry:
+        """A prompt of a conversation, in its history or in a branch that it left. Its message is light.
+
+        Raises:
+            MessageMissing: If the conversation has no such prompt.
+        """
+        position = await self._store.position(entry_id)
+        if position is not None and await self._store.line_of(record, entry_id) is not None:
+            for entry in await self._store.read_part(entry_id, position, position):
+                if starts_turn(entry.message):
+                    return entry
+        raise MessageMissing
+
+    async def newest_prompt(self, head_id: str | None) -> ConversationEntry | None:
+        """The newest prompt of the history that ends in `head_id`, if there is one. Its message is light."""
         last = await self._store.position(head_id) if head_id is not None else None
         while head_id is not None and last is not None and last >= 0:
             first = max(0, last - PROMPT_WITHIN + 1)
@@ -482,6 +553,7 @@ class Runs:
             raise
         run.revision = conversation.revision or ""
         run.progress.follows = run.begun[-1].id if run.begun else run.prompt_id
+        run.reply_id = run.begun[0].id if run.begun else run.prompt_id
         run.accepted.set_result(None)
         self._changes.announce(run.owner, run.conversation_id, run.token)
         self._keep_checkpoints()
@@ -552,6 +624,8 @@ class Runs:
         events: AgentRunEvents[Any] | None = None
         try:
             choice = await self._choices.read(run.owner, run.conversation_id)
+            if run.model is not None:
+                choice = choice.model_copy(update={"model": run.model})
             messages = await self._files.to_send(conversation.messages, self._history_bytes)
             arguments = await agent.run_arguments(run.owner, run.conversation_id, choice)
             async with agent.agent.run_stream_events(
@@ -618,7 +692,7 @@ class Runs:
                     run.progress.take()
                     await self._journal.finish(
                         run.conversation_id,
-                        run.prompt_id,
+                        run.reply_id,
                         outcome,
                         timing,
                         run.brief,
@@ -645,7 +719,7 @@ class Runs:
         self, run: Run, conversation: Conversation, ending: _Ending, outcome: Outcome | None
     ) -> Outcome | None:
         try:
-            await self._store.save(conversation, scope=run.owner)
+            _note_reply(run, await self._store.save(conversation, scope=run.owner))
         except ConversationConflict:
             return await self._merge(run, conversation, ending, outcome)
         run.revision = conversation.revision or ""
@@ -668,31 +742,38 @@ class Runs:
         stored.usage += usage_of(ending.messages, ending.usage)
         stored.deferred_tool_requests = ending.deferred
         try:
-            await self._store.save(stored, scope=run.owner)
+            _note_reply(run, await self._store.save(stored, scope=run.owner))
         except ConversationConflict:
             return await self._merge(run, conversation, ending, outcome)
         run.revision = stored.revision or ""
         return outcome or Outcome("interrupted", "This conversation was also changed elsewhere meanwhile.")
 
     async def _recover(self, unfinished: Unfinished) -> None:
-        outcome, prompt_id = None, unfinished.follows
+        outcome, reply_id = None, unfinished.follows
         record = await self._store.read_record(unfinished.conversation_id)
         if record is not None and record.scope and record.head_id:
             entries = await self._entries_after(record.head_id, unfinished.follows)
             after = None if entries is None else [entry.message for entry in entries]
+            stored = entries or []
             # Else the reply had been saved when the process was killed, and only its checkpoints remained.
             if after is not None and (not after or starts_turn(after[0])):
                 conversation = await self._light.load(unfinished.conversation_id, limit=1, scope=record.scope)
                 if conversation is not None:  # Deleted by another program just now.
                     conversation.messages.extend(unfinished.messages)
                     conversation.usage += usage_of(unfinished.messages)
-                    await self._store.save(conversation, scope=record.scope)
+                    stored = await self._store.save(conversation, scope=record.scope)
                 after = unfinished.messages
             waits = record.deferred_tool_requests is not None
             outcome = None if after is None or waits or _is_whole(after) else INTERRUPTED
-            if after is not None and (prompt := await self._newest_prompt(unfinished.follows)) is not None:
-                prompt_id = prompt.id
-        await self._journal.finish(unfinished.conversation_id, prompt_id, outcome)
+            if after is not None:
+                reply_id = await self._reply_of(unfinished.follows, stored)
+        await self._journal.finish(unfinished.conversation_id, reply_id, outcome)
+
+    async def _reply_of(self, follows: str, stored: Sequence[ConversationEntry]) -> str:
+        """The first entry of the reply of which these entries follow one: its turn may have paused there."""
+        prompt = await self.newest_prompt(follows)
+        begun = await self._entries_after(follows, prompt.id) if prompt is not None else None
+        return next((entry.id for entry in (*(begun or ()), *stored)), follows)
 
     async def _entries_after(self, head_id: str, entry_id: str) -> list[ConversationEntry] | None:
         """What follows an entry in the history that ends in `head_id`; `None` when it isn't in it."""
@@ -735,6 +816,11 @@ class Runs:
             return
         for run in runs:
             _set_trouble(run, trouble)
+
+
+def _note_reply(run: Run, stored: Sequence[ConversationEntry]) -> None:
+    if stored and not run.begun:
+        run.reply_id = stored[0].id
 
 
 def _put_back(runs: Sequence[Run], taken: Sequence[Progress]) -> None:

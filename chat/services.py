@@ -17,6 +17,7 @@ from chat.runs import Runs
 from chat.settings import Settings
 from chat.store import SQLiteConversationStore
 from chat.titles import Titles
+from chat.versions import Versions
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Services:
     titles: Titles
     exports: Exports
     imports: Imports
+    versions: Versions
 
     async def end_runs(self) -> None:
         """End what pages and models are streaming, saving it, so that connections close. Can be called twice."""
@@ -79,6 +81,7 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services, None]:
             Titles(store, library, choices, runs, changes),
             Exports(database, files, show_system=settings.show_system),
             Imports(database, store, largest=int(settings.max_import_mb * 1_000_000)),
+            Versions(database, store, runs, changes),
         )
         await runs.recover()
         deletions.keep_erasing()
