@@ -14,7 +14,9 @@ from chat.imports import Imports
 from chat.journal import Journal
 from chat.library import Library
 from chat.runs import Runs
+from chat.sessions import Sessions
 from chat.settings import Settings
+from chat.shares import Shares
 from chat.store import SQLiteConversationStore
 from chat.titles import Titles
 from chat.versions import Versions
@@ -22,8 +24,9 @@ from chat.versions import Versions
 
 @dataclass(frozen=True)
 class Services:
-    """The open parts of a chat server."""
+    """The open parts of a chat server. `title` is the name of the chat."""
 
+    title: str
     database: Database
     store: SQLiteConversationStore
     files: Files
@@ -37,6 +40,8 @@ class Services:
     exports: Exports
     imports: Imports
     versions: Versions
+    shares: Shares
+    sessions: Sessions
 
     async def end_runs(self) -> None:
         """End what pages and models are streaming, saving it, so that connections close. Can be called twice."""
@@ -69,6 +74,7 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services, None]:
         )
         library, deletions = Library(database), Deletions(store, runs, changes)
         services = Services(
+            settings.title,
             database,
             store,
             files,
@@ -82,6 +88,8 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services, None]:
             Exports(database, files, show_system=settings.show_system),
             Imports(database, store, largest=int(settings.max_import_mb * 1_000_000)),
             Versions(database, store, runs, changes),
+            Shares(database, store),
+            Sessions(database, runs),
         )
         await runs.recover()
         deletions.keep_erasing()

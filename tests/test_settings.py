@@ -51,6 +51,8 @@ def test_every_setting_can_be_given_as_a_variable_and_as_a_flag(directory: Path)
         "max_import_mb": "50",
         "allowed_hosts": "chat.example.org, *.example.net",
         "image_hosts": "images.example.org",
+        "auth": str(directory / "people"),
+        "local": "false",
         "titles": "false",
         "show_system": "true",
     }
@@ -69,6 +71,8 @@ def test_every_setting_can_be_given_as_a_variable_and_as_a_flag(directory: Path)
         "max_import_mb": 50,
         "allowed_hosts": ("chat.example.org", "*.example.net"),
         "image_hosts": ("images.example.org",),
+        "auth": directory / "people",
+        "local": False,
         "titles": False,
         "show_system": True,
     }
