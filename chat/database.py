@@ -218,6 +218,17 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             UPDATE share SET scope = coalesce(new.scope, '') WHERE conversation_id = new.conversation_id;
         END""",
     ),
+    (
+        # Who has signed in, by the SHA-256 of the token in their cookie. `expires_at` in seconds since 1970.
+        """CREATE TABLE session (
+            token_hash TEXT PRIMARY KEY NOT NULL,
+            owner TEXT NOT NULL,
+            name TEXT NOT NULL,
+            proof TEXT NOT NULL,
+            expires_at REAL NOT NULL
+        ) STRICT, WITHOUT ROWID""",
+        "CREATE INDEX session_by_end ON session (expires_at)",
+    ),
 )
 """The statements that lead from each schema version to the next. Never edit one that was released: add another."""
 

@@ -243,6 +243,7 @@ class Runs:
         self._checkpointing = asyncio.Lock()
         self._checkpoint_now = asyncio.Event()
         self._closing = asyncio.Event()
+        self._leaving: set[Owner] = set()
 
     def of(self, owner: Owner, conversation_id: str) -> Run | None:
         """The run that is at work in an owner's conversation, if any. Its prompt is stored."""
@@ -413,6 +414,31 @@ class Runs:
 
         return await self._start(owner, conversation_id, agent, begin)
 
+    async def add_usage(self, owner: Owner, conversation_id: str, usage: RunUsage) -> None:
+        """Count what was used for a conversation beside its replies, once none is being written in it.
+
+        Raises:
+            DatabaseUnavailable: If it can't be stored now.
+        """
+        while True:
+            if (run := self.of(owner, conversation_id)) is not None:
+                await run.ends_within()
+                continue
+            kept = self._recent.take(owner, conversation_id)
+            conversation = kept[0] if kept else await self._store.load(conversation_id, limit=1, scope=owner)
+            if conversation is None:  # Deleted meanwhile.
+                return
+            conversation.usage += usage
+            try:
+                await self._store.save(conversation, scope=owner)
+            except ConversationConflict:  # A prompt came in between.
+                continue
+            if kept and conversation_id not in self._active:
+                self._recent.put(owner, *kept)
+            if conversation_id not in self._active:  # Else what is written there is newer.
+                self._changes.announce(owner, conversation_id, conversation.revision)
+            return
+
     async def token(self, owner: Owner, conversation_id: str) -> str | None:
         """Names the state that a conversation is in; another one after each change. `None` when it is missing."""
         if (run := self.of(owner, conversation_id)) is not None:
@@ -440,6 +466,19 @@ class Runs:
             self._checkpointer.cancel()
         for task in self._tasks:
             task.cancel()
+
+    @asynccontextmanager
+    async def without(self, owner: Owner) -> AsyncGenerator[None, None]:
+        """Stop what is being written for an owner, and let nothing begin meanwhile: what they have is being moved."""
+        self._leaving.add(owner)
+        try:
+            while own := [run for run in self._active.values() if run.owner == owner]:
+                for run in own:
+                    run.stop()
+                    await run.after(run.version)
+            yield
+        finally:
+            self._leaving.discard(owner)
 
     async def prepare(self, owner: Owner, conversation_id: str) -> None:
         """Read a conversation that is likely to be continued, so that its next reply begins as soon as a new one's."""
@@ -503,6 +542,8 @@ class Runs:
     ) -> Run:
         if self._closing.is_set():
             raise ShuttingDown
+        if owner in self._leaving:
+            raise ConversationBusy
         if (other := self._active.get(conversation_id)) is not None:
             # Somebody else's is not even said to be busy.
             raise ConversationBusy if other.owner == owner else ConversationMissing

@@ -14,9 +14,11 @@ from chat.imports import Imports
 from chat.journal import Journal
 from chat.library import Library
 from chat.runs import Runs
+from chat.sessions import Sessions
 from chat.settings import Settings
 from chat.shares import Shares
 from chat.store import SQLiteConversationStore
+from chat.titles import Titles
 from chat.versions import Versions
 
 
@@ -34,14 +36,17 @@ class Services:
     journal: Journal
     changes: Changes
     runs: Runs
+    titles: Titles
     exports: Exports
     imports: Imports
     versions: Versions
     shares: Shares
+    sessions: Sessions
 
     async def end_runs(self) -> None:
         """End what pages and models are streaming, saving it, so that connections close. Can be called twice."""
         self.changes.close()
+        self.titles.close()
         await self.runs.close()
 
 
@@ -67,22 +72,24 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services, None]:
             history=settings.history,
             history_bytes=int(settings.history_mb * 1_000_000),
         )
-        deletions = Deletions(store, runs, changes)
+        library, deletions = Library(database), Deletions(store, runs, changes)
         services = Services(
             settings.title,
             database,
             store,
             files,
-            Library(database),
+            library,
             deletions,
             choices,
             journal,
             changes,
             runs,
+            Titles(store, library, choices, runs, changes),
             Exports(database, files, show_system=settings.show_system),
             Imports(database, store, largest=int(settings.max_import_mb * 1_000_000)),
             Versions(database, store, runs, changes),
             Shares(database, store),
+            Sessions(database, runs),
         )
         await runs.recover()
         deletions.keep_erasing()
