@@ -155,6 +155,81 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "INSERT INTO lineage VALUES (lower(hex(randomblob(8))))",
     ),
     (
+        # What an imported conversation was in its file: the same file again brings nothing new.
+        """CREATE TABLE origin (
+            conversation_id TEXT PRIMARY KEY NOT NULL REFERENCES conversation (conversation_id) ON DELETE CASCADE,
+            source TEXT NOT NULL
+        ) STRICT, WITHOUT ROWID""",
+        "CREATE INDEX origin_by_source ON origin (source)",
+    ),
+    (
+        # Which conversation stored an entry: forks share entries, but what follows one in a fork is the fork's alone.
+        "ALTER TABLE entry ADD COLUMN stored_by TEXT",
+        """WITH RECURSIVE
+        shared (conversation_id, id) AS (
+            SELECT conversation_id, forked_at FROM conversation WHERE forked_at IS NOT NULL
+            UNION
+            SELECT shared.conversation_id, entry.parent_id FROM shared JOIN entry ON entry.id = shared.id
+            WHERE entry.parent_id IS NOT NULL
+        ),
+        tip (conversation_id, id) AS (
+            SELECT conversation_id, head_id FROM conversation WHERE head_id IS NOT NULL
+            UNION SELECT conversation_id, entry_id FROM branch
+            EXCEPT SELECT conversation_id, id FROM shared
+        ),
+        own (conversation_id, id) AS (
+            SELECT conversation_id, id FROM tip
+            UNION
+            SELECT own.conversation_id, entry.parent_id FROM own JOIN entry ON entry.id = own.id
+            WHERE entry.parent_id IS NOT NULL AND NOT EXISTS (
+                SELECT 1 FROM shared WHERE conversation_id = own.conversation_id AND id = entry.parent_id)
+        )
+        UPDATE entry SET stored_by = own.conversation_id FROM own WHERE own.id = entry.id""",
+        "CREATE INDEX entry_by_conversation ON entry (stored_by, parent_id)",
+        # The calls that waited for a decision in a history when it was left.
+        "ALTER TABLE branch ADD COLUMN deferred_tool_requests TEXT",
+        # What is noted of a turn is noted of one version: by the entry that its reply begins with, not by the prompt's.
+        *(
+            f"""UPDATE OR REPLACE {table} SET entry_id = coalesce((
+                SELECT reply.id FROM entry AS reply
+                WHERE reply.parent_id = {table}.entry_id AND json_extract(reply.message, '$.kind') = 'response'
+                ORDER BY reply.rowid DESC LIMIT 1), entry_id)
+            WHERE NOT EXISTS (SELECT 1 FROM conversation WHERE head_id = {table}.entry_id)"""
+            for table in ("outcome", "timing", "brief")
+        ),
+    ),
+    (
+        # Links to conversations as they were. `id` is the SHA-256 of the link's token, in hexadecimal.
+        """CREATE TABLE share (
+            id TEXT PRIMARY KEY NOT NULL,
+            conversation_id TEXT NOT NULL REFERENCES conversation (conversation_id) ON DELETE CASCADE,
+            scope TEXT NOT NULL,
+            head_id TEXT NOT NULL REFERENCES entry (id) ON DELETE CASCADE,
+            title TEXT NOT NULL,
+            tools INTEGER NOT NULL,
+            thinking INTEGER NOT NULL,
+            created_at TEXT NOT NULL
+        ) STRICT, WITHOUT ROWID""",
+        "CREATE INDEX share_by_conversation ON share (conversation_id)",
+        "CREATE INDEX share_by_head ON share (head_id)",
+        "CREATE INDEX share_by_owner ON share (scope, created_at)",
+        # A share is always whose its conversation is: a list of them needs no look at each.
+        """CREATE TRIGGER share_scope AFTER UPDATE OF scope ON conversation WHEN new.scope IS NOT old.scope BEGIN
+            UPDATE share SET scope = coalesce(new.scope, '') WHERE conversation_id = new.conversation_id;
+        END""",
+    ),
+    (
+        # Who has signed in, by the SHA-256 of the token in their cookie. `expires_at` in seconds since 1970.
+        """CREATE TABLE session (
+            token_hash TEXT PRIMARY KEY NOT NULL,
+            owner TEXT NOT NULL,
+            name TEXT NOT NULL,
+            proof TEXT NOT NULL,
+            expires_at REAL NOT NULL
+        ) STRICT, WITHOUT ROWID""",
+        "CREATE INDEX session_by_end ON session (expires_at)",
+    ),
+    (
         # What was used: a row for each owner, and one for all, of the day and the minute of their last message.
         """CREATE TABLE spending (
             who TEXT PRIMARY KEY NOT NULL,

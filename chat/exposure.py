@@ -13,7 +13,7 @@ def is_exposed(settings: Settings, environment: Mapping[str, str] = os.environ) 
 
     A proxy is known by the name that it is reached by, or the path that it adds.
     """
-    space = environment.get("SYSTEM") == "spaces"
+    space = environment.get("SYSTEM") == "spaces" or bool(environment.get("SPACE_HOST"))
     path = environment.get("GRADIO_ROOT_PATH", "").strip("/")
     beyond = not _is_loopback(environment.get("GRADIO_SERVER_NAME") or "127.0.0.1")
     return is_wanted(settings) or bool(settings.allowed_hosts) or space or bool(path) or beyond

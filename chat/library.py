@@ -19,7 +19,7 @@ UNTITLED = "Untitled"
 Place = Literal["archived", "listed", "pinned"]
 """Where an owner keeps a conversation. In the database it is the number of the place, from 0, in this order."""
 
-_PLACES: tuple[Place, ...] = get_args(Place)
+PLACES: tuple[Place, ...] = get_args(Place)
 
 _LISTED = """
     SELECT conversation_id, title, updated_at, place, unread, deferred_tool_requests IS NOT NULL AS waits
@@ -66,7 +66,7 @@ class Mark:
             ValueError: If it has another form.
         """
         place, time, conversation_id = value.split(" ", 2)
-        if place not in _PLACES:
+        if place not in PLACES:
             raise ValueError(f"There is no place {place!r}.")
         return cls(place, time, conversation_id)
 
@@ -85,9 +85,9 @@ class Library:
         Those that are pinned come first, then the most recently changed. Archived ones are a list of their own.
         """
         place, time, conversation_id = (
-            (_PLACES.index(after.place), after.time, after.conversation_id)
+            (PLACES.index(after.place), after.time, after.conversation_id)
             if after is not None
-            else (1 if archived else len(_PLACES), "", "")  # Greater than all of them.
+            else (1 if archived else len(PLACES), "", "")  # Greater than all of them.
         )
         rows = await self._database.rows(
             _PAGE,
@@ -120,7 +120,7 @@ class Library:
         """Put a conversation in another place; whether the owner has it."""
         return await self._change(
             "UPDATE conversation SET place = ? WHERE conversation_id = ? AND scope = ?",
-            (_PLACES.index(place), conversation_id, owner),
+            (PLACES.index(place), conversation_id, owner),
         )
 
     async def see(self, owner: Owner, conversation_id: str) -> bool:
@@ -146,6 +146,28 @@ class Library:
                 (title, conversation_id, owner),
             )
 
+    async def title_from_model(self, owner: Owner, conversation_id: str, title: str) -> bool:
+        """Give a conversation the title that a model wrote, if it has none that stays; whether it had none.
+
+        An empty one says that the model was asked and wrote none: what the conversation has stays.
+        """
+        return await self._change(
+            """INSERT INTO title (conversation_id, title, settled)
+            SELECT conversation_id, ?, 1 FROM conversation WHERE conversation_id = ? AND scope = ?
+            ON CONFLICT (conversation_id) DO UPDATE
+            SET title = coalesce(nullif(excluded.title, ''), title), settled = 1 WHERE settled = 0""",
+            (title, conversation_id, owner),
+        )
+
+    async def is_settled(self, owner: Owner, conversation_id: str) -> bool:
+        """Whether a conversation's title stays, because a person gave it or a model was asked for it."""
+        row = await self._database.row(
+            """SELECT settled FROM title JOIN conversation USING (conversation_id)
+            WHERE conversation_id = ? AND scope = ?""",
+            (conversation_id, owner),
+        )
+        return row is not None and bool(row["settled"])
+
     async def _change(self, sql: str, parameters: Sequence[object]) -> bool:
         return await self._database.change(lambda change: change.execute(sql, parameters)) == 1
 
@@ -155,7 +177,7 @@ def _mark(row: sqlite3.Row) -> Mark:
 
 
 def _place(number: int) -> Place:
-    return _PLACES[number]
+    return PLACES[number]
 
 
 def _listed(row: sqlite3.Row) -> Listed:

@@ -24,9 +24,10 @@ const parleyScroll = (status, ask) => {
     lead();
     const { first, last, counts, target: asked } = status();
     const shown = messages();
-    if (following && last == null) box.scrollTop = box.scrollHeight;
-    else if (shown.length !== sum(counts)) return;
-    else if (asked != null && target !== asked) show(shown[asked]);
+    const whole = shown.length === sum(counts);
+    if (whole && asked != null && target !== asked) show(shown[asked]);
+    else if (following && last == null) box.scrollTop = box.scrollHeight;
+    else if (!whole) return;
     else if (place && place.position >= first) {
       const kept = shown[sum(counts.slice(0, place.position - first)) + place.number];
       if (kept) box.scrollTop += top(kept) - place.top;

@@ -10,18 +10,24 @@ from chat.database import Database
 from chat.deletions import Deletions
 from chat.exports import Exports
 from chat.files import Files
+from chat.imports import Imports
 from chat.journal import Journal
 from chat.library import Library
 from chat.limits import Limits, limits_from
 from chat.runs import Runs
+from chat.sessions import Sessions
 from chat.settings import Settings
+from chat.shares import Shares
 from chat.store import SQLiteConversationStore
+from chat.titles import Titles
+from chat.versions import Versions
 
 
 @dataclass(frozen=True)
 class Services:
-    """The open parts of a chat server."""
+    """The open parts of a chat server. `title` is the name of the chat."""
 
+    title: str
     database: Database
     store: SQLiteConversationStore
     files: Files
@@ -32,11 +38,17 @@ class Services:
     changes: Changes
     limits: Limits
     runs: Runs
+    titles: Titles
     exports: Exports
+    imports: Imports
+    versions: Versions
+    shares: Shares
+    sessions: Sessions
 
     async def end_runs(self) -> None:
         """End what pages and models are streaming, saving it, so that connections close. Can be called twice."""
         self.changes.close()
+        self.titles.close()
         await self.runs.close()
 
 
@@ -54,9 +66,11 @@ async def open_services(settings: Settings, *, public: bool = False) -> AsyncGen
     async with Database(settings.database) as database:
         store, journal, changes = SQLiteConversationStore(database), Journal(database), Changes()
         choices = Choices(database)
+        files = Files(database)
         limits = limits_from(settings, database, public=public)
         runs = Runs(
             store,
+            files,
             journal,
             choices,
             changes,
@@ -64,21 +78,27 @@ async def open_services(settings: Settings, *, public: bool = False) -> AsyncGen
             timeout=settings.timeout,
             max_runs=settings.max_runs,
             history=settings.history,
+            history_bytes=int(settings.history_mb * 1_000_000),
         )
-        files = Files(database)
-        deletions = Deletions(store, runs, changes)
+        library, deletions = Library(database), Deletions(store, runs, changes)
         services = Services(
+            settings.title,
             database,
             store,
             files,
-            Library(database),
+            library,
             deletions,
             choices,
             journal,
             changes,
             limits,
             runs,
-            Exports(database, files),
+            Titles(store, library, choices, runs, changes),
+            Exports(database, files, show_system=settings.show_system),
+            Imports(database, store, largest=int(settings.max_import_mb * 1_000_000)),
+            Versions(database, store, runs, changes),
+            Shares(database, store),
+            Sessions(database, runs),
         )
         await runs.recover()
         deletions.keep_erasing()

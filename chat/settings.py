@@ -98,10 +98,24 @@ class Settings(BaseSettings):
         description="How many of a conversation's newest messages the model is given, up to twice as many while it "
         "goes on; all of them are kept.",
     )
+    history_mb: float = Field(
+        default=30,
+        ge=0,
+        description="How many megabytes of a conversation's newest files the model is given with them. Of older files "
+        "it is told the name; those of the newest message are always sent.",
+    )
     max_file_mb: float = Field(
         default=20, gt=0, description="The largest file that can be attached to a message, in megabytes."
     )
     max_files: int = Field(default=10, ge=1, description="How many files can be attached to a message.")
+    max_import_mb: float = Field(
+        default=100, gt=0, description="The largest file that can be imported, unpacked, in megabytes."
+    )
+    titles: bool = Field(
+        default=True,
+        description="Whether the model that answered first is also asked for the conversation's title. An embedded "
+        "model never is.",
+    )
     show_system: bool = Field(
         default=False,
         description="Whether visitors see what only the model is meant to read: system prompts, instructions and "
@@ -128,6 +142,16 @@ class Settings(BaseSettings):
         default=(),
         description="Names by which others reach the chat, through a proxy or a tunnel, separated by commas; "
         "*.example.org stands for all below it. Known by themselves: this computer's, a Space's and a share link's.",
+    )
+    auth: Path | None = Field(
+        default=None,
+        description="The file of those who may use the chat, made by `python -m chat.accounts add NAME`. "
+        "When not set: everybody who reaches it.",
+    )
+    local: bool = Field(
+        default=True,
+        description="Whether the person at this computer is one person in all browsers, without signing in, while "
+        "nobody else can reach the chat.",
     )
     image_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
@@ -157,10 +181,15 @@ class Settings(BaseSettings):
             return value
         return tuple(name.strip() for name in value.split(",") if name.strip())
 
-    @field_validator("database")
+    @field_validator("auth", mode="before")
     @classmethod
-    def _absolute(cls, value: Path) -> Path:
-        return value.expanduser().absolute()
+    def _none_for_empty(cls, value: Any) -> Any:
+        return None if value == "" else value  # As a path it would be the directory.
+
+    @field_validator("database", "auth")
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return value and value.expanduser().absolute()
 
 
 def read_settings(arguments: list[str]) -> Settings:

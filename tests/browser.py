@@ -47,6 +47,8 @@ class Chat:
             "CHAT_DATABASE": str(self.database),
             "GRADIO_SERVER_PORT": self.url.rpartition(":")[2],
             "GRADIO_ANALYTICS_ENABLED": "False",
+            "CHAT_TITLES": "false",  # So that a model is asked for nothing but what a test sends.
+            "CHAT_LOCAL": "false",  # Each browser is a visitor of its own.
             **environment,
         }
         self.lines: list[str] = []
@@ -132,7 +134,7 @@ def playwright() -> Iterator[Playwright]:
 
 @pytest.fixture(scope="module")
 def browser(playwright: Playwright) -> Iterator[Browser]:
-    executable = _installed_browser() or _playwrights_browser(playwright) or _debians_browser()
+    executable = browser_path(playwright)
     if executable is None:
         pytest.fail(
             "The browser tests need a browser: install Chromium or Chrome, or run `playwright install chromium`."
@@ -202,6 +204,11 @@ def ask(page: Page, text: str) -> None:
 def replies(page: Page) -> list[str]:
     """The replies that the page shows, oldest first."""
     return [text.strip() for text in page.locator("#conversation .bot.message").all_inner_texts()]
+
+
+def browser_path(playwright: Playwright) -> str | None:
+    """The browser of the tests: an installed one, else Playwright's, else Debian's."""
+    return _installed_browser() or _playwrights_browser(playwright) or _debians_browser()
 
 
 def _installed_browser() -> str | None:

@@ -27,6 +27,7 @@ def test_a_chat_on_loopback_is_for_this_machine_only(environment: dict[str, str]
         {"GRADIO_SERVER_NAME": "::"},
         {"GRADIO_SERVER_NAME": "chat.example.com"},
         {"SYSTEM": "spaces"},
+        {"SPACE_HOST": "anna-chat.hf.space"},
         {"GRADIO_ROOT_PATH": "/chat"},
     ],
 )

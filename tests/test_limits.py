@@ -364,7 +364,7 @@ async def test_a_reply_ends_before_the_request_that_would_go_beyond_its_limit_an
         entries = await services.store.load_entries(run.conversation_id) or []
         found = [part for e in entries if isinstance(e.message, ModelRequest) for part in e.message.parts]
         assert len([part for part in found if isinstance(part, ToolReturnPart)]) == 3
-        outcome = (await services.journal.outcomes([run.prompt_id]))[run.prompt_id]
+        [outcome] = (await services.journal.outcomes([entry.id for entry in entries])).values()
         assert outcome.sentence == "This reply has reached the limit that is set for its use of the model."
 
 
@@ -372,8 +372,8 @@ async def test_a_whole_reply_is_kept_also_when_it_went_beyond_its_limit(path: Pa
     model.may_end.set()
     async with limited(path, "", "tokens=1") as services:
         run = await answer(services, model.chat_agent)
-        assert await services.journal.outcomes([run.prompt_id]) == {}
         entries = await services.store.load_entries(run.conversation_id) or []
+        assert await services.journal.outcomes([entry.id for entry in entries]) == {}
         assert entries[-1].message.parts == [TextPart("word")]
 
 
