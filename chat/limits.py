@@ -192,6 +192,19 @@ class Limits:
         with self._database.along(lambda change: nullcontext(self._settle(change, conversation_id, used))):
             yield
 
+    @asynccontextmanager
+    async def kept(self, owner: Owner) -> AsyncGenerator[None, None]:
+        """Let an owner keep what is stored inside, in one transaction.
+
+        Raises:
+            LimitReached: If it is more than can be kept. Nothing is stored then.
+        """
+        if not self._counts:
+            yield
+            return
+        with self._database.along(lambda change: self._keeping(change, owner)):
+            yield
+
     async def charge(self, owner: Owner, used: Spending) -> None:
         """Count what was used beside the replies, such as for a title. It is never refused."""
 
@@ -263,8 +276,13 @@ class Limits:
 
     @contextmanager
     def _reserving(self, change: Transaction, owner: Owner, conversation_id: str) -> Generator[None, None, None]:
-        before = holding_of(change, owner)
         self._reserve(change, owner, conversation_id)
+        with self._keeping(change, owner):
+            yield
+
+    @contextmanager
+    def _keeping(self, change: Transaction, owner: Owner) -> Generator[None, None, None]:
+        before = holding_of(change, owner)
         yield
         # Asked afterwards, when it is known how much it is; then all of it is undone.
         if sentence := self._full(before, holding_of(change, owner), held_by_all(change)):
