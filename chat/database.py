@@ -198,6 +198,18 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             for table in ("outcome", "timing", "brief")
         ),
     ),
+    (
+        # What owners said of replies: the entry is the first of one, which names its version.
+        """CREATE TABLE feedback (
+            entry_id TEXT NOT NULL REFERENCES entry (id) ON DELETE CASCADE,
+            owner TEXT NOT NULL,
+            verdict TEXT NOT NULL CHECK (verdict IN ('up', 'down')),
+            comment TEXT NOT NULL,
+            model TEXT,
+            said_at TEXT NOT NULL,
+            PRIMARY KEY (entry_id, owner)
+        ) STRICT, WITHOUT ROWID""",
+    ),
 )
 """The statements that lead from each schema version to the next. Never edit one that was released: add another."""
 

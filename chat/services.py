@@ -9,6 +9,7 @@ from chat.choices import Choices
 from chat.database import Database
 from chat.deletions import Deletions
 from chat.exports import Exports
+from chat.feedback import Feedback
 from chat.files import Files
 from chat.imports import Imports
 from chat.journal import Journal
@@ -35,6 +36,7 @@ class Services:
     exports: Exports
     imports: Imports
     versions: Versions
+    feedback: Feedback
 
     async def end_runs(self) -> None:
         """End what pages and models are streaming, saving it, so that connections close. Can be called twice."""
@@ -78,6 +80,7 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services, None]:
             Exports(database, files, show_system=settings.show_system),
             Imports(database, store, largest=int(settings.max_import_mb * 1_000_000)),
             Versions(database, store, runs, changes),
+            Feedback(database, store),
         )
         await runs.recover()
         deletions.keep_erasing()
