@@ -46,6 +46,7 @@ from chat.render import GradioMessage, PromptRefused
 from chat.runs import ConversationBusy, ConversationMissing, MessageMissing, Run, ShuttingDown
 from chat.services import Services
 from chat.settings import Settings
+from chat.share_route import SHARE_ROUTES
 from chat.sidebar import ROUTES as SIDEBAR_ROUTES
 from chat.sidebar import render_sidebar
 from chat.versions import NotNewest
@@ -484,6 +485,7 @@ ROUTES = [
     *SIDEBAR_ROUTES,
     Route(BACKUP_ROUTE, backup_line),
     *IMPORT_ROUTES,
+    *SHARE_ROUTES,
 ]
 
 
