@@ -219,6 +219,17 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         END""",
     ),
     (
+        # Who has signed in, by the SHA-256 of the token in their cookie. `expires_at` in seconds since 1970.
+        """CREATE TABLE session (
+            token_hash TEXT PRIMARY KEY NOT NULL,
+            owner TEXT NOT NULL,
+            name TEXT NOT NULL,
+            proof TEXT NOT NULL,
+            expires_at REAL NOT NULL
+        ) STRICT, WITHOUT ROWID""",
+        "CREATE INDEX session_by_end ON session (expires_at)",
+    ),
+    (
         # What owners said of replies: the entry is the first of one, which names its version.
         """CREATE TABLE feedback (
             entry_id TEXT NOT NULL REFERENCES entry (id) ON DELETE CASCADE,

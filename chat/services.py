@@ -15,6 +15,7 @@ from chat.imports import Imports
 from chat.journal import Journal
 from chat.library import Library
 from chat.runs import Runs
+from chat.sessions import Sessions
 from chat.settings import Settings
 from chat.shares import Shares
 from chat.store import SQLiteConversationStore
@@ -39,6 +40,7 @@ class Services:
     imports: Imports
     versions: Versions
     shares: Shares
+    sessions: Sessions
     feedback: Feedback
 
     async def end_runs(self) -> None:
@@ -85,6 +87,7 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services, None]:
             Imports(database, store, largest=int(settings.max_import_mb * 1_000_000)),
             Versions(database, store, runs, changes),
             Shares(database, store),
+            Sessions(database, runs),
             Feedback(database, store),
         )
         await runs.recover()
