@@ -39,6 +39,7 @@ from chat.health import HEALTH_ROUTE, health
 from chat.identity import Owner, owner_of
 from chat.import_route import IMPORT_ROUTES
 from chat.kinds import chooser_kinds, kinds_text, takes_sound
+from chat.limits import Left, LimitReached
 from chat.message_box import message_box, upload_folder
 from chat.models import ChatAgent
 from chat.prompt_route import PROMPT_ROUTE, serve_prompt
@@ -56,6 +57,7 @@ _HERE = Path(__file__).parent
 _PARTS = (
     ("style", "page.css"),
     ("style", "sidebar.css"),
+    ("style", "limits.css"),
     ("script", "scroll.js"),
     ("script", "choices.js"),
     ("script", "decisions.js"),
@@ -121,6 +123,7 @@ _EXPECTED = (
     MessageMissing,
     NotNewest,
     ShuttingDown,
+    LimitReached,
     DatabaseError,
 )
 
@@ -169,7 +172,8 @@ class ChatPage(gr.ChatInterface):
         self.status = gr.HTML(
             # Not yet any of a view's phases: the first one that is painted must be seen as a change.
             value={**_status(View(None)), "phase": "loading"},
-            html_template="<p role='status' aria-live='polite'>${value.notice || ''}</p><p>${value.spent || ''}</p>",
+            html_template="<p role='status' aria-live='polite'>${value.notice || ''}</p>"
+            "<p>${value.spent || ''}${value.left || ''}</p>",
             js_on_load="parley.start(props, trigger, watch)",
             apply_default_css=False,
             elem_id="status",
@@ -347,6 +351,8 @@ class ChatPage(gr.ChatInterface):
             action = Action.from_page(status.get("action"))
             shown = await act(services, owner, _conversation(status), action, self._agent)
             status["conversation"] = status["opened"] = shown
+            if shown and (run := services.runs.of(owner, shown)) is not None:
+                self._begun(services, run)
         except _EXPECTED as error:
             gr.Warning(str(error), title="Not done")
             status["failed"] = True
@@ -361,7 +367,10 @@ class ChatPage(gr.ChatInterface):
             services, owner = _services(request), _owner(request)
             made = _status_from(status.get("decisions"))
             decisions = decisions_from_page(made.get("calls"))
-            await services.runs.decide(owner, _conversation(status), str(made.get("token")), decisions, self._agent)
+            token = str(made.get("token"))
+            self._begun(
+                services, await services.runs.decide(owner, _conversation(status), token, decisions, self._agent)
+            )
         except _EXPECTED as error:
             gr.Warning(str(error), title="Not decided")
         async with aclosing(self.watch(status, request)) as frames:
@@ -423,11 +432,19 @@ class ChatPage(gr.ChatInterface):
         run = await services.runs.send(owner, conversation, prompt, self._agent, choice)
         if conversation is None:
             self._do_beside(self._give_title(services, run, sent.title))
+        else:
+            self._begun(services, run)
         return run
+
+    def _begun(self, services: Services, run: Run) -> None:
+        """A reply that is being written; its conversation may get its title after it."""
+        if self._settings.titles:
+            services.titles.begin(run, self._agent)
 
     async def _give_title(self, services: Services, run: Run, prompt: str) -> None:
         await services.library.title_from_prompt(run.owner, run.conversation_id, prompt)
         services.changes.announce_listing(run.owner, run.conversation_id)
+        self._begun(services, run)
 
     def _first_choice(self, status: Status) -> Choice:
         """What is chosen on a page that shows no conversation yet, for the one that its message begins."""
@@ -531,6 +548,7 @@ def _status(view: View, sent: Status | None = None) -> Status:
         "phase": view.phase,
         "notice": escape(view.notice),
         "spent": escape(view.spent),
+        "left": _left(view.left),
         "first": view.first,
         "last": view.last,
         "target": view.target,
@@ -549,6 +567,11 @@ def _status(view: View, sent: Status | None = None) -> Status:
 def _turn(shown: ShownTurn) -> dict[str, Any]:
     said = {} if shown.rating is None else {"verdict": shown.rating.verdict, "comment": shown.rating.comment}
     return {**asdict(shown.turn), "prompt_at": shown.prompt_at, "reply_at": shown.reply_at, "rating": said}
+
+
+def _left(left: Left | None) -> str:
+    """What a visitor may still use, as HTML: the style shows it on the pointer's way until it is little."""
+    return "" if left is None else f"<span class='{'left low' if left.low else 'left'}'>{escape(left.text)}</span>"
 
 
 def _chatbot(agent: ChatAgent, settings: Settings) -> gr.Chatbot:

@@ -16,6 +16,7 @@ from chat.file_route import file_path
 from chat.files import file_of
 from chat.identity import Owner
 from chat.journal import Outcome
+from chat.limits import Left
 from chat.render import starts_turn, to_gradio
 from chat.runs import INTERRUPTED, Run, Runs
 from chat.services import Services
@@ -117,7 +118,8 @@ class View:
     `counts` says how many of `messages` belong to each message of the conversation from `first` on, and at last to the
     reply that is being written. `spent` is what the conversation has taken in all. `target` is where in `messages` the
     entry is that was asked for. `pending` are the tool calls that wait for a decision. `turns` are what can be acted on
-    when nothing is being written; `taken_back` says whether turns that were taken back can be brought back.
+    when nothing is being written; `taken_back` says whether turns that were taken back can be brought back. `left` is
+    what its owner may still use today; `None` without limits.
     """
 
     conversation: str | None
@@ -133,6 +135,7 @@ class View:
     pending: Sequence[PendingCall] = ()
     turns: Sequence[ShownTurn] = ()
     taken_back: bool = False
+    left: Left | None = None
 
 
 async def watch(
@@ -145,14 +148,14 @@ async def watch(
     """
     conversation_id = conversation_id_from(conversation)
     if not conversation_id:
-        yield View(None, notice=MISSING if conversation else "")
+        yield View(None, notice=MISSING if conversation else "", left=await services.limits.left(owner))
         return
     showing = Showing(files=partial(_link, conversation_id), show_system=show_system)
     while True:
         run = services.runs.of(owner, conversation_id)
         stored = await _stored(services, owner, conversation_id, span, run, showing)
         if run is None or stored is None:
-            yield stored or View(None, notice=MISSING)
+            yield stored or View(None, notice=MISSING, left=await services.limits.left(owner))
             return
         async for view in _live(stored, run, services.runs, showing):
             yield view
@@ -193,7 +196,8 @@ async def _stored(
     end = await services.store.position(head) if head else None
     if head is None or end is None:
         turns = await services.versions.turns(record, [], 0) if run is None else Turns()
-        return View(conversation_id, token=token, taken_back=turns.taken_back)
+        left = await services.limits.left(owner)
+        return View(conversation_id, token=token, taken_back=turns.taken_back, left=left)
     if span.around is not None:
         middle = await services.store.position(head, span.around)
         span = NEWEST if middle is None else replace(span, first=max(0, middle - AROUND), last=middle + AROUND)
@@ -218,6 +222,7 @@ async def _stored(
         pending=pending,
         turns=_places(turns.shown, entries, messages, ratings),
         taken_back=turns.taken_back,
+        left=await services.limits.left(owner),
     )
 
 
