@@ -252,6 +252,18 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         ) STRICT, WITHOUT ROWID""",
     ),
     (
+        # What owners said of replies: the entry is the first of one, which names its version.
+        """CREATE TABLE feedback (
+            entry_id TEXT NOT NULL REFERENCES entry (id) ON DELETE CASCADE,
+            owner TEXT NOT NULL,
+            verdict TEXT NOT NULL CHECK (verdict IN ('up', 'down')),
+            comment TEXT NOT NULL,
+            model TEXT,
+            said_at TEXT NOT NULL,
+            PRIMARY KEY (entry_id, owner)
+        ) STRICT, WITHOUT ROWID""",
+    ),
+    (
         # What each owner keeps. Bytes are those of messages and their files: see `holdings`.
         """CREATE TABLE holding (
             owner TEXT PRIMARY KEY NOT NULL,

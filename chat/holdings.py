@@ -11,46 +11,50 @@ from dataclasses import dataclass
 
 from chat.database import Transaction
 
-_BYTES = """
-    SELECT coalesce(sum(length(CAST(message AS BLOB)) + (
-        SELECT coalesce(sum(size), 0) FROM entry_file JOIN file ON file.id = file_id WHERE entry_id = entry.id
-    )), 0) FROM entry WHERE id IN (SELECT value FROM json_each(?))
-"""
-
-
 DELETED = "deleted:"
 """What the scope of a conversation begins with that its owner deleted; its bytes are the owner's until it is erased."""
+
+_ADD = """
+    UPDATE holding SET bytes = max(0, bytes + :sign * (
+        SELECT coalesce(sum(length(CAST(message AS BLOB)) + (
+            SELECT coalesce(sum(size), 0) FROM entry_file JOIN file ON file.id = file_id WHERE entry_id = entry.id
+        )), 0) FROM entry WHERE id IN (SELECT value FROM json_each(:entries))
+    )) WHERE owner = :owner
+"""
+
+_KEPT = """
+    SELECT coalesce(max(conversations), 0) AS conversations, coalesce(max(bytes), 0) AS bytes, (
+        SELECT (page_count - freelist_count) * page_size
+        FROM pragma_page_count(), pragma_freelist_count(), pragma_page_size()
+    ) AS in_all FROM holding WHERE owner = ?
+"""
 
 
 @dataclass(frozen=True)
 class Holding:
-    """What an owner keeps."""
+    """What an owner keeps, and the bytes of the database that are in use by all."""
 
-    conversations: int = 0
-    bytes: int = 0
+    conversations: int
+    bytes: int
+    in_all: int
 
 
 def holding_of(change: Transaction, owner: str) -> Holding:
     """What an owner keeps, with what this transaction has changed."""
-    rows = change.rows("SELECT conversations, bytes FROM holding WHERE owner = ?", (owner,))
-    return Holding(rows[0]["conversations"], rows[0]["bytes"]) if rows else Holding()
+    [row] = change.rows(_KEPT, (owner,))
+    return Holding(row["conversations"], row["bytes"], row["in_all"])
 
 
-def held_by_all(change: Transaction) -> int:
-    """The bytes of the database that are in use."""
-    [(pages,)], [(free,)], [(size,)] = (
-        change.rows(f"PRAGMA {name}") for name in ("page_count", "freelist_count", "page_size")
-    )
-    return (pages - free) * size
+def add_entries(change: Transaction, scope: str, entry_ids: Sequence[str]) -> None:
+    """Note that entries were stored, of whoever has conversations in a scope."""
+    _add(change, scope, entry_ids, 1)
 
 
-def bytes_of(change: Transaction, entry_ids: Sequence[str]) -> int:
-    """The bytes of stored entries and of their files."""
-    [(found,)] = change.rows(_BYTES, (json.dumps(list(entry_ids)),))
-    return found
+def remove_entries(change: Transaction, scope: str, entry_ids: Sequence[str]) -> None:
+    """Note that stored entries are about to be erased."""
+    _add(change, scope, entry_ids, -1)
 
 
-def add_bytes(change: Transaction, scope: str, more: int) -> None:
-    """Note that whoever has conversations in a scope keeps so many bytes more, or fewer."""
+def _add(change: Transaction, scope: str, entry_ids: Sequence[str], sign: int) -> None:
     owner = scope.removeprefix(DELETED)
-    change.execute("UPDATE holding SET bytes = max(0, bytes + ?) WHERE owner = ?", (more, owner))
+    change.execute(_ADD, {"owner": owner, "entries": json.dumps(list(entry_ids)), "sign": sign})

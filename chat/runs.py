@@ -819,6 +819,7 @@ class Runs:
             given = [] if stored is None else stored.messages
             used = spending_of(written.get(conversation_id, ()), given=given, cut=True)
             await self._limits.settle(conversation_id, used)
+        await self._limits.release()
 
     async def _entries_after(self, head_id: str, entry_id: str) -> list[ConversationEntry] | None:
         """What follows an entry in the history that ends in `head_id`; `None` when it isn't in it."""

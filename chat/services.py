@@ -9,6 +9,7 @@ from chat.choices import Choices
 from chat.database import Database
 from chat.deletions import Deletions
 from chat.exports import Exports
+from chat.feedback import Feedback
 from chat.files import Files
 from chat.imports import Imports
 from chat.journal import Journal
@@ -44,6 +45,7 @@ class Services:
     versions: Versions
     shares: Shares
     sessions: Sessions
+    feedback: Feedback
 
     async def end_runs(self) -> None:
         """End what pages and models are streaming, saving it, so that connections close. Can be called twice."""
@@ -99,6 +101,7 @@ async def open_services(settings: Settings, *, public: bool = False) -> AsyncGen
             Versions(database, store, runs, changes),
             Shares(database, store),
             Sessions(database, runs),
+            Feedback(database, store),
         )
         await runs.recover()
         deletions.keep_erasing()

@@ -34,7 +34,7 @@ from pydantic_ai.messages import BinaryContent
 
 from chat.database import Database, Transaction
 from chat.files import Files, Light, binary_contents, mark, places_in, take_out, with_places
-from chat.holdings import add_bytes, bytes_of
+from chat.holdings import add_entries, remove_entries
 
 READ_AT_ONCE = 250
 """Messages that are read, and then validated without a pause for others: some five milliseconds."""
@@ -240,7 +240,7 @@ class SQLiteConversationStore(ConversationStore):
                 _add_files(change, {entry.id: row.files for entry, row in zip(new_entries, rows, strict=True)})
                 _replace_record(change, record)
                 if record.scope and new_entries:
-                    add_bytes(change, record.scope, bytes_of(change, [entry.id for entry in new_entries]))
+                    add_entries(change, record.scope, [entry.id for entry in new_entries])
             except (sqlite3.IntegrityError, LookupError) as error:
                 # The entry that the record or the new entries continue from is gone, or a file of a light message.
                 raise ConversationConflict(record.conversation_id) from error
@@ -263,7 +263,7 @@ class SQLiteConversationStore(ConversationStore):
             change.execute("DELETE FROM conversation WHERE conversation_id = ?", (conversation_id,))
             [(unreached,)] = change.rows(_UNREACHED, {"tips": tips})
             if scope:
-                add_bytes(change, scope, -bytes_of(change, json.loads(unreached)))
+                remove_entries(change, scope, json.loads(unreached))
             [(files,)] = change.rows(
                 """SELECT json_group_array(DISTINCT file_id) FROM entry_file
                 WHERE entry_id IN (SELECT value FROM json_each(?))""",
