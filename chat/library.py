@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from chat.database import Database
+from chat.database import Database, Transaction
 from chat.identity import Owner
+from chat.search_index import index_title
 
 LONGEST_TITLE = 60
 """Characters of a title that is made of a prompt's first words."""
@@ -39,14 +40,18 @@ class Library:
 
     async def title_from_prompt(self, owner: Owner, conversation_id: str, prompt: str) -> None:
         """Give a conversation that has no title the first words of a prompt."""
-        await self._database.change(
-            lambda change: change.execute(
+
+        def give(change: Transaction) -> None:
+            given = change.execute(
                 """INSERT INTO title (conversation_id, title)
                 SELECT conversation_id, ? FROM conversation WHERE conversation_id = ? AND scope = ?
                 ON CONFLICT DO NOTHING""",
                 (_first_words(prompt), conversation_id, owner),
             )
-        )
+            if given:
+                index_title(change, conversation_id)
+
+        await self._database.change(give)
 
 
 def _first_words(prompt: str) -> str:
