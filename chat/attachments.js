@@ -2,7 +2,9 @@
 // others go on, whether they are chosen, dropped or pasted.
 
 const parleyAttachments = (() => {
-  let limits = {}; // What can be attached: `kinds`, for a sentence, and the `largest` file's bytes.
+  // What can be attached, to the model that is chosen: `kinds`, for a sentence, `endings` and types as a chooser takes
+  // them, whether `sound` is among them, and the `largest` file's bytes.
+  let limits = { endings: [] };
   let warn; // Says a sentence.
 
   const nameOf = (file) => file.orig_name || file.path.split("/").at(-1);
@@ -10,8 +12,7 @@ const parleyAttachments = (() => {
 
   function refusal(file) {
     const [name, type] = [file.name.toLowerCase(), file.type];
-    const offered = picker().accept.split(", ");
-    if (!offered.some((kind) => (kind.startsWith(".") ? name.endsWith(kind) : type.startsWith(kind.replace("*", "")))))
+    if (!limits.endings.some((kind) => (kind.startsWith(".") ? name.endsWith(kind) : type.startsWith(kind.replace("*", "")))))
       return `“${file.name}” is of a kind that can't be sent here. Attach ${limits.kinds}.`;
     if (file.size <= limits.largest) return "";
     return `“${file.name}” has ${megabytes(file.size)}; a file may have at most ${megabytes(limits.largest)}.`;
@@ -46,9 +47,16 @@ const parleyAttachments = (() => {
     });
   }
 
+  // Gradio's box is made once, for all models.
+  function limit(itsLimits) {
+    limits = itsLimits;
+    document.body.toggleAttribute("data-no-sound", !limits.sound);
+  }
+
   const inBox = (event) => picker() && event.target.closest?.("#message");
   const capture = { capture: true };
   const onFiles = (kind, act) => document.addEventListener(kind, (event) => inBox(event) && act(event), capture);
+  onFiles("click", () => (picker().accept = limits.endings.join(", ")));
   onFiles("change", (event) => event.target === picker() && sift(event, [...event.target.files]));
   onFiles("drop", (event) => {
     sift(event, [...event.dataTransfer.files]);
@@ -63,8 +71,10 @@ const parleyAttachments = (() => {
   });
 
   return {
-    start(itsLimits, itsWarning) {
-      [limits, warn] = [itsLimits, itsWarning];
+    start: (itsWarning) => (warn = itsWarning),
+    follow(props, watch) {
+      limit(props.value.attachable);
+      watch("value", () => limit(props.value.attachable));
     },
     nameOf,
     show,

@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from contextvars import copy_context
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -18,7 +19,6 @@ import aiosqlite
 from opentelemetry.trace import Span, SpanKind, get_tracer
 
 T = TypeVar("T")
-P = TypeVar("P")
 
 Parameters = Sequence[Any] | Mapping[str, Any]
 """The values of a statement's placeholders: `?` by position, `:name` by name."""
@@ -129,6 +129,13 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         ) STRICT, WITHOUT ROWID""",
     ),
     (
+        # What the model was told for a turn beside the conversation. The entry is the turn's prompt.
+        """CREATE TABLE brief (
+            entry_id TEXT PRIMARY KEY NOT NULL REFERENCES entry (id) ON DELETE CASCADE,
+            content TEXT NOT NULL
+        ) STRICT, WITHOUT ROWID""",
+    ),
+    (
         # What owners can find: see `search_index`. A document without an entry is the title of its conversation.
         """CREATE TABLE search_owner (
             id INTEGER PRIMARY KEY,
@@ -218,8 +225,7 @@ class Database:
             DatabaseUnavailable: If the file can't be read now.
         """
         try:
-            with _span(sql):
-                return list(await _opened(self._reader).execute_fetchall(sql, parameters))
+            return await _on_thread_of(_opened(self._reader), lambda own: _read(own, sql, parameters))
         except sqlite3.OperationalError as error:
             raise DatabaseUnavailable(_sentence(self.path, error)) from error
 
@@ -239,7 +245,7 @@ class Database:
         """
         writer = _opened(self._writer)
         try:
-            return await _on_thread_of(writer, _transaction, work)
+            return await _on_thread_of(writer, partial(_transaction, work))
         except sqlite3.OperationalError as error:
             raise DatabaseUnavailable(_sentence(self.path, error)) from error
 
@@ -276,8 +282,7 @@ class Transaction:
 
     def rows(self, sql: str, parameters: Parameters = ()) -> list[sqlite3.Row]:
         """The rows of a query, with the changes made so far."""
-        with _span(sql):
-            return self._connection.execute(sql, parameters).fetchall()
+        return _read(self._connection, sql, parameters)
 
     def execute(self, sql: str, parameters: Parameters = ()) -> int:
         """Run a statement; the number of rows it changed."""
@@ -290,7 +295,12 @@ class Transaction:
             self._connection.executemany(sql, rows)
 
 
-def _transaction(connection: sqlite3.Connection, work: Callable[[Transaction], T]) -> T:
+def _read(connection: sqlite3.Connection, sql: str, parameters: Parameters) -> list[sqlite3.Row]:
+    with _span(sql):
+        return connection.execute(sql, parameters).fetchall()
+
+
+def _transaction(work: Callable[[Transaction], T], connection: sqlite3.Connection) -> T:
     connection.execute("BEGIN IMMEDIATE")
     try:
         result = work(Transaction(connection))
@@ -301,15 +311,21 @@ def _transaction(connection: sqlite3.Connection, work: Callable[[Transaction], T
     return result
 
 
-async def _on_thread_of(connection: aiosqlite.Connection, work: Callable[[sqlite3.Connection, P], T], argument: P) -> T:
+async def _on_thread_of(connection: aiosqlite.Connection, work: Callable[[sqlite3.Connection], T]) -> T:
     """Run a function with aiosqlite's own connection on the thread it belongs to.
 
     With aiosqlite's public methods each statement is a wait for the event loop's next turn, while the write lock is
     held: with fifty replies being written that is a tenth of a second for each save, and everybody waits in line.
     """
     own = connection._conn  # pyright: ignore[reportPrivateUsage]
-    run = copy_context().run  # The caller's span is the parent of the statements' spans.
-    return await connection._execute(run, work, own, argument)  # pyright: ignore[reportPrivateUsage, reportUnknownMemberType, reportUnknownVariableType]  # aiosqlite leaves its type open
+    # The caller's span is the parent of the statements' spans.
+    box: list[Any] = [partial(copy_context().run, work, own)]
+
+    def do() -> None:  # The thread remembers what it did last, and what came of it: here neither of them.
+        box.append(box.pop()())
+
+    await connection._execute(do)  # pyright: ignore[reportPrivateUsage, reportUnknownMemberType]  # aiosqlite leaves its type open
+    return box.pop()
 
 
 def check_header(path: Path) -> None:

@@ -40,9 +40,14 @@ def is_text_file(item: object) -> bool:
     return isinstance(item, TextContent) and _known_text(item) is not None
 
 
+def text_in_file(item: TextContent) -> tuple[str, str]:
+    """The name of a text file that `text_file` made, and what is in it; no name and all of it for other text."""
+    return _known_text(item) or ("", item.content)
+
+
 def shown_text_file(item: TextContent) -> str:
     """A text file in a prompt: its name and size, and on demand what is in it."""
-    name, words = _known_text(item) or ("", item.content)
+    name, words = text_in_file(item)
     return details(f"{name} · {size_text(len(words.encode(errors='replace')))}", code(words, "text"))
 
 

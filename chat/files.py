@@ -28,7 +28,7 @@ DEEPEST = 100
 LONGEST_NAME = 120
 """Characters of a file's name."""
 
-_FORBIDDEN = str.maketrans(dict.fromkeys('<>:"/\\|?*', "_"))
+FORBIDDEN_IN_NAMES = str.maketrans(dict.fromkeys('<>:"/\\|?*', "_"))
 """What can't be in a file's name everywhere."""
 
 
@@ -261,7 +261,9 @@ def _known_id(content: BinaryContent) -> str:
 
 def _name(content: BinaryContent) -> str:
     """What a file is called: its identifier, fit for a file's name, with an ending that tells its type."""
-    name = "".join(filter(str.isprintable, content.identifier)).translate(_FORBIDDEN).strip(". ")[-LONGEST_NAME:]
+    name = (
+        "".join(filter(str.isprintable, content.identifier)).translate(FORBIDDEN_IN_NAMES).strip(". ")[-LONGEST_NAME:]
+    )
     if "." not in name:
         name += mimetypes.guess_extension(content.media_type, strict=False) or ""
     return name or "file"

@@ -1,4 +1,4 @@
-"""What runs are writing now; how past ones ended when they didn't end well, and how long they took.
+"""What runs are writing now; how past ones ended when they didn't end well, how long they took, what they were told.
 
 A run's checkpoints are the messages it has finished and, after them, the events it has streamed since: each write adds
 only what is new, and is dropped when the whole turn is saved. What a kill leaves behind is rebuilt from them.
@@ -12,12 +12,14 @@ from typing import Literal
 from pydantic import TypeAdapter
 from pydantic_ai import AgentStreamEvent, ModelMessage
 
+from chat.brief import Brief
 from chat.database import Database, Transaction
 from chat.partial import Partial
 from chat.store import message_json, messages_from_json
 from chat.timing import Timing
 
 _EVENTS: TypeAdapter[list[AgentStreamEvent]] = TypeAdapter(list[AgentStreamEvent])
+_BRIEF = TypeAdapter(Brief)
 _PARTS: TypeAdapter[dict[str, float]] = TypeAdapter(dict[str, float])
 
 OutcomeKind = Literal["stopped", "failed", "interrupted"]
@@ -67,7 +69,7 @@ class Unfinished:
 
 
 class Journal:
-    """The checkpoints, outcomes and timings of runs, in a database that is open."""
+    """The checkpoints, outcomes, timings and briefs of runs, in a database that is open."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -97,11 +99,17 @@ class Journal:
         await self._database.change(write)
 
     async def finish(
-        self, conversation_id: str, prompt_id: str, outcome: Outcome | None, timing: Timing | None = None
+        self,
+        conversation_id: str,
+        prompt_id: str,
+        outcome: Outcome | None,
+        timing: Timing | None = None,
+        brief: Brief | None = None,
     ) -> None:
         """Drop a run's checkpoints, and note how its turn ended when it has no whole reply, and what time it took.
 
-        What was noted of an earlier reply to the same prompt is forgotten.
+        What was noted of an earlier reply to the same prompt is forgotten, but for what the model was told when this
+        one's wasn't told anew.
         """
 
         def finish(change: Transaction) -> None:
@@ -117,6 +125,12 @@ class Journal:
                 change.execute(
                     "INSERT INTO timing (entry_id, seconds, parts) SELECT id, ?, ? FROM entry WHERE id = ?",
                     (timing.seconds, json.dumps(dict(timing.parts)), prompt_id),
+                )
+            if brief is not None:
+                change.execute(
+                    """INSERT INTO brief (entry_id, content) SELECT id, ? FROM entry WHERE id = ?
+                    ON CONFLICT (entry_id) DO UPDATE SET content = excluded.content""",
+                    (_BRIEF.dump_json(brief).decode(), prompt_id),
                 )
 
         await self._database.change(finish)
@@ -147,6 +161,13 @@ class Journal:
             "SELECT * FROM timing WHERE entry_id IN (SELECT value FROM json_each(?))", (json.dumps(list(entry_ids)),)
         )
         return {row["entry_id"]: Timing(row["seconds"], _PARTS.validate_json(row["parts"])) for row in rows}
+
+    async def briefs(self, entry_ids: Sequence[str]) -> dict[str, Brief]:
+        """What the model was told for the turns that these entries began, as far as it is known."""
+        rows = await self._database.rows(
+            "SELECT * FROM brief WHERE entry_id IN (SELECT value FROM json_each(?))", (json.dumps(list(entry_ids)),)
+        )
+        return {row["entry_id"]: _BRIEF.validate_json(row["content"]) for row in rows}
 
 
 def _rows(progress: Progress) -> list[tuple[str, str]]:

@@ -57,6 +57,11 @@ def endings(accepted: Collection[str]) -> list[str]:
     return [*known, "text", *(f".{ending}" for ending in _TEXT_ENDINGS.split())] if TEXT in accepted else known
 
 
+def chooser_kinds(accepted: Collection[str]) -> list[str]:
+    """The same as a browser's file chooser takes it."""
+    return [TEXT if ending == "text" else ending for ending in endings(accepted)]
+
+
 def takes_sound(accepted: Collection[str]) -> bool:
     """Whether a voice recording can be sent: browsers make WAV of it."""
     return "audio/wav" in accepted

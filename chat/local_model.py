@@ -361,17 +361,22 @@ class _Engine:
         # llama.cpp stops only after its last answer, so those still being written are cut off.
         for connection in self._sockets:
             with suppress(OSError):
-                connection.shutdown(SHUT_RDWR)
+                _cut(connection)
         self._sockets.clear()
         self._server = None
 
     async def _watch(self, request: httpx2.Request) -> None:
-        request.extensions = {**request.extensions, "trace": self._trace}
+        own: list[socket] = []
 
-    async def _trace(self, event: str, info: dict[str, Any]) -> None:
-        if event == "connection.connect_tcp.complete":
-            self._sockets = [connection for connection in self._sockets if connection.fileno() != -1]
-            self._sockets.append(info["return_value"].get_extra_info("socket"))
+        async def trace(event: str, info: dict[str, Any]) -> None:
+            if event == "connection.connect_tcp.complete":
+                own.append(info["return_value"].get_extra_info("socket"))
+                self._sockets.extend(own)
+            elif event == "http11.response_closed.started":
+                # Before it is closed: its number may be another connection's then.
+                self._sockets = [connection for connection in self._sockets if connection not in own]
+
+        request.extensions = {**request.extensions, "trace": trace}
 
     def _load(self) -> int:
         check_library()
@@ -390,6 +395,15 @@ class _Engine:
                 f"llama.cpp does not know, or too large for this machine's memory, so name other weights, or "
                 f"{OTHER_MODEL}."
             ) from error
+
+
+def _cut(connection: socket) -> None:
+    """End a connection of the event loop's own at once."""
+    try:
+        connection.shutdown(SHUT_RDWR)
+    except TypeError:  # uvloop only names its sockets.
+        with socket(fileno=os.dup(connection.fileno())) as named:
+            named.shutdown(SHUT_RDWR)
 
 
 def _serve(weights: Weights, key: str) -> Any:

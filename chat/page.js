@@ -35,11 +35,12 @@ const parley = (() => {
     trigger("submit");
   });
 
-  function setAddress(conversation, change) {
+  function setAddress(conversation, change, message = null) {
     const address = new URL(location.href);
-    address.searchParams.delete("m");
-    if (conversation) address.searchParams.set("c", conversation);
-    else address.searchParams.delete("c");
+    for (const [name, value] of Object.entries({ c: conversation, m: message })) {
+      if (value) address.searchParams.set(name, value);
+      else address.searchParams.delete(name);
+    }
     history[change](null, "", address);
   }
 
@@ -189,16 +190,16 @@ const parley = (() => {
   }, 1000);
 
   return {
-    start(itsProps, itsTrigger, watch, limits) {
+    start(itsProps, itsTrigger, watch) {
       [props, trigger] = [itsProps, itsTrigger];
-      parleyAttachments.start(limits, (sentence) => trigger("warning", sentence));
+      parleyAttachments.start((sentence) => trigger("warning", sentence));
       watch("value", onFrame);
       listen();
       scroll.start();
       openLibrary();
     },
-    open(conversation) {
-      if (conversation !== inAddress()) setAddress(conversation, "pushState");
+    open(conversation, message = null) {
+      if (conversation !== inAddress() || message !== messageInAddress()) setAddress(conversation, "pushState", message);
       show();
       document.querySelector("#message textarea")?.focus();
     },

@@ -32,6 +32,11 @@ class Partial:
         self._parts: dict[int, ModelResponsePart] = {}
         self._results: list[ModelRequestPart] = []
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was produced yet."""
+        return not (self.completed or self._parts or self._results)
+
     def apply(self, event: AgentStreamEvent) -> None:
         """Fold one event into the message that is being written. `index` restarts at 0 with each response."""
         if isinstance(event, PartStartEvent):

@@ -38,6 +38,7 @@ from pydantic_ai.messages import (
     WebCitationSource,
 )
 
+from chat.brief import NO_BRIEF, Brief
 from chat.file_render import file, is_text_file, shown_text_file
 from chat.markup import code, inert, json_text, link, seconds_text
 from chat.shown import Answer, FileLink, GradioMessage, Place, Role, Showing, block, text
@@ -104,7 +105,8 @@ def to_gradio(
     answers, answered = _pair(messages)
     last = _last_part(messages) if live else None
     shown: list[GradioMessage] = []
-    entry_id = instructions = ""
+    entry_id = ""
+    told = showing.briefs.get(turn or "", NO_BRIEF)
     thoughts = 0
     for following_id, message in messages:
         if starts_turn(message):
@@ -112,9 +114,10 @@ def to_gradio(
             turn, thoughts = following_id, 0
         entry_id = following_id
         seconds = showing.timings.get(turn or "", {})
-        if isinstance(message, ModelRequest) and message.instructions not in (None, instructions):
-            instructions = message.instructions or ""
-            shown.extend(_instructions(instructions, entry_id, showing))
+        if isinstance(message, ModelRequest) and showing.show_system:
+            new = _brief(message, showing.briefs.get(entry_id), told)
+            shown.extend(_told(new, told, entry_id))
+            told = new
         for index, part in enumerate(message.parts):
             part_id = f"{entry_id}:{index}"
             place = Place(
@@ -332,11 +335,23 @@ def _timing_key(part: Any, thoughts: int) -> str:
     return thinking_key(thoughts) if isinstance(part, ThinkingPart) else str(getattr(part, "tool_call_id", ""))
 
 
-def _instructions(instructions: str, entry_id: str, showing: Showing) -> Iterator[GradioMessage]:
-    if showing.show_system and instructions:
-        shown = block("assistant", "Instructions", code(instructions))
-        shown["metadata"]["id"] = f"{entry_id}:instructions"
-        yield shown
+def _brief(message: ModelRequest, noted: Brief | None, before: Brief) -> Brief:
+    """What a request told the model. Requests of which nothing is known told it what the one before did."""
+    return noted or replace(before, instructions=message.instructions or before.instructions)
+
+
+def _told(new: Brief, before: Brief, entry_id: str) -> Iterator[GradioMessage]:
+    """What a brief tells that the one before didn't."""
+    if new.system != before.system:
+        yield from (_words_told("System prompt", words, f"{entry_id}:system") for words in new.system)
+    if new.instructions and new.instructions != before.instructions:
+        yield _words_told("Instructions", new.instructions, f"{entry_id}:instructions")
+
+
+def _words_told(title: str, words: str, message_id: str) -> GradioMessage:
+    shown = block("assistant", title, code(words))
+    shown["metadata"]["id"] = message_id
+    return shown
 
 
 def _below(

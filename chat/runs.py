@@ -33,6 +33,7 @@ from pydantic_ai.exceptions import AgentRunError, ContentFilterError, OutputToke
 from pydantic_ai.messages import PartDeltaEvent, ToolResultEvent, UserContent, UserPromptPart
 from pydantic_core import PydanticSerializationError
 
+from chat.brief import Brief, brief_of
 from chat.changes import Changes
 from chat.choices import Choice, Choices
 from chat.database import DatabaseUnavailable
@@ -41,11 +42,13 @@ from chat.failures import log_failure, sentence_for
 from chat.files import binary_contents
 from chat.identity import Owner
 from chat.journal import Journal, Outcome, Progress, Unfinished
+from chat.memory import Spare
 from chat.models import ChatAgent
 from chat.partial import FOLDED_EVENTS, Partial
 from chat.recent import RecentConversations
 from chat.render import starts_turn
 from chat.store import SQLiteConversationStore, message_json
+from chat.summary import usage_of
 from chat.timing import NO_TIME, Stopwatch, Timing
 
 logger = logging.getLogger(__name__)
@@ -114,6 +117,8 @@ class Run:
         """Why what it wrote can't be saved at the moment, or `None`."""
         self.partial = Partial()
         self.stopwatch = Stopwatch()
+        self.brief: Brief | None = None
+        """What the model was told beside the conversation; `None` until it begins to write."""
         self.version = 0
         self._changed = asyncio.Event()
         self._written = asyncio.Event()
@@ -203,6 +208,7 @@ class Runs:
         self._active: dict[str, Run] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._checkpointer: asyncio.Task[None] | None = None
+        self._spare = Spare()
         self._checkpointing = asyncio.Lock()
         self._checkpoint_now = asyncio.Event()
         self._closing = asyncio.Event()
@@ -216,6 +222,11 @@ class Runs:
     def at_work(self) -> int:
         """How many runs there are."""
         return len(self._active)
+
+    @property
+    def silent(self) -> int:
+        """How many of them have begun and written nothing yet."""
+        return sum(run.state == "writing" and run.partial.empty for run in self._active.values())
 
     def writing(self, owner: Owner) -> set[str]:
         """The conversations of an owner in which a run is at work."""
@@ -522,6 +533,8 @@ class Runs:
     def _take_in(self, run: Run, events: AgentRunEvents[Any], event: AgentStreamEvent) -> None:
         if isinstance(event, ToolResultEvent):
             note_edited(event.part, run.decided)
+        if run.brief is None and run.decided is None:  # What goes on was told already.
+            run.brief = brief_of(events.all_messages())
         if not isinstance(event, PartDeltaEvent):  # No message is finished between two deltas.
             finished = events.new_messages()[len(run.partial.completed) :]
             if finished:
@@ -547,7 +560,7 @@ class Runs:
         timing = run.stopwatch.timing()
         loaded = list(conversation.messages)
         conversation.messages.extend(ending.messages)
-        conversation.usage += ending.usage or RunUsage()
+        conversation.usage += usage_of(ending.messages, ending.usage)
         conversation.deferred_tool_requests = ending.deferred
         saved = outcome is not None and not ending.messages
         while True:
@@ -557,7 +570,7 @@ class Runs:
                     saved = True
                 async with self._checkpointing:
                     run.progress.take()
-                    await self._journal.finish(run.conversation_id, run.prompt_id, outcome, timing)
+                    await self._journal.finish(run.conversation_id, run.prompt_id, outcome, timing, run.brief)
                 run.trouble = None
                 return
             except DatabaseUnavailable as error:
@@ -599,7 +612,7 @@ class Runs:
         if stored.revision == conversation.revision:
             return outcome
         stored.messages.extend(ending.messages)
-        stored.usage += ending.usage or RunUsage()
+        stored.usage += usage_of(ending.messages, ending.usage)
         stored.deferred_tool_requests = ending.deferred
         try:
             await self._store.save(stored, scope=run.owner)
@@ -619,6 +632,7 @@ class Runs:
                 conversation = await self._store.load(unfinished.conversation_id, limit=1, scope=record.scope)
                 if conversation is not None:  # Deleted by another program just now.
                     conversation.messages.extend(unfinished.messages)
+                    conversation.usage += usage_of(unfinished.messages)
                     await self._store.save(conversation, scope=record.scope)
                 after = unfinished.messages
             waits = record.deferred_tool_requests is not None
@@ -636,6 +650,7 @@ class Runs:
         return await self._store.read_part(head_id, position + 1, end) if position < end else []
 
     def _keep_checkpoints(self) -> None:
+        self._spare.keep()
         if self._checkpointer is None or self._checkpointer.done():
             self._checkpointer = asyncio.create_task(self._checkpoint(), context=contextvars.Context())
 
@@ -646,6 +661,7 @@ class Runs:
             async with self._checkpointing:
                 await self._checkpoint_once([run for run in self._active.values() if run.progress])
             await _set_within(self._checkpoint_now, CHECKPOINT_SECONDS)
+        self._spare.hand_back_soon()
 
     async def _checkpoint_once(self, runs: Sequence[Run]) -> None:
         taken = [run.progress.take() for run in runs]

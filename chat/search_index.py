@@ -14,7 +14,6 @@ one whose owner has changed.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from chat.database import Transaction
 from chat.searched import text_of
@@ -155,9 +154,8 @@ def _add(change: Transaction, owner: int, conversation_id: str, entries: Mapping
         _write(change, f"m{owner}/", (owner, conversation_id, entry_id), found)
 
 
-def _write(change: Transaction, before: str, document: tuple[Any, ...], found: Sequence[str]) -> None:
+def _write(change: Transaction, before: str, document: tuple[int, str, str | None], found: Sequence[str]) -> None:
     [(number,)] = change.rows(_NEW_DOCUMENT, document)
     if found:
-        change.execute(
-            "INSERT INTO search_words (rowid, words) VALUES (?, ?)", (number, before + f" {before}".join(found))
-        )
+        line = " ".join(before + word for word in found)
+        change.execute("INSERT INTO search_words (rowid, words) VALUES (?, ?)", (number, line))

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from chat.changes import Changes
 from chat.choices import Choices
 from chat.database import Database
+from chat.exports import Exports
 from chat.files import Files
 from chat.journal import Journal
 from chat.library import Library
 from chat.runs import Runs
+from chat.search import Search
 from chat.settings import Settings
 from chat.store import SQLiteConversationStore
 
@@ -19,6 +21,7 @@ from chat.store import SQLiteConversationStore
 class Services:
     """The open parts of a chat server."""
 
+    database: Database
     store: SQLiteConversationStore
     files: Files
     library: Library
@@ -26,6 +29,8 @@ class Services:
     journal: Journal
     changes: Changes
     runs: Runs
+    exports: Exports
+    search: Search
 
     async def end_runs(self) -> None:
         """End what pages and models are streaming, saving it, so that connections close. Can be called twice."""
@@ -52,9 +57,23 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services, None]:
             max_runs=settings.max_runs,
             history=settings.history,
         )
-        services = Services(store, Files(database), Library(database), choices, journal, changes, runs)
+        files = Files(database)
+        services = Services(
+            database,
+            store,
+            files,
+            Library(database),
+            choices,
+            journal,
+            changes,
+            runs,
+            Exports(database, files),
+            Search(database),
+        )
         await runs.recover()
+        services.search.keep_indexing()
         try:
             yield services
         finally:
+            await services.search.close()
             await services.end_runs()

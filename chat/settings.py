@@ -31,6 +31,7 @@ class Settings(BaseSettings):
         cli_kebab_case=True,
         cli_hide_none_type=True,
         cli_avoid_json=True,
+        cli_implicit_flags=True,
     )
 
     model: str | None = Field(
@@ -89,6 +90,11 @@ class Settings(BaseSettings):
         default=20, gt=0, description="The largest file that can be attached to a message, in megabytes."
     )
     max_files: int = Field(default=10, ge=1, description="How many files can be attached to a message.")
+    show_system: bool = Field(
+        default=False,
+        description="Whether visitors see what only the model is meant to read: system prompts, instructions and "
+        "changes of tools.",
+    )
 
     @field_validator("examples", mode="before")
     @classmethod

@@ -6,6 +6,8 @@ from typing import Any, Literal, NotRequired, TypedDict
 
 from pydantic_ai.messages import BaseToolReturnPart, BinaryContent
 
+from chat.brief import Brief
+
 Role = Literal["user", "assistant", "system"]
 
 
@@ -71,12 +73,14 @@ class Showing:
         files: Where a page gets a file of an entry; `None` when it can't, as while the entry is not stored.
         show_system: Whether visitors see system prompts, instructions and changes of settings.
         waiting: The tool calls that wait for a decision, by id.
+        briefs: What the model was told for a turn, by the entry that began it.
     """
 
     timings: Mapping[str, Mapping[str, float]] = field(default_factory=dict[str, Mapping[str, float]])
     files: Callable[[str, BinaryContent], FileLink | None] = nowhere
     show_system: bool = False
     waiting: Collection[str] = ()
+    briefs: Mapping[str, Brief] = field(default_factory=dict[str, Brief])
 
 
 @dataclass(frozen=True)

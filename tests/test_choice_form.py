@@ -1,9 +1,9 @@
 """The form of what a person chooses for a conversation: what it offers, and that it is kept with the conversation."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import BrowserContext, Page, expect
+from playwright.sync_api import BrowserContext, FilePayload, Page, expect
 from pydantic_ai import Agent
 from pydantic_ai.models.test import TestModel
 
@@ -53,10 +53,13 @@ def test_what_the_model_can_not_do_is_not_offered() -> None:
     assert 'name="tool"' not in form
 
 
-@pytest.fixture
-def several(start_chat: Callable[..., Chat]) -> Chat:
-    """A chat in which people choose between the scripted model and Pydantic AI's own for tests."""
-    return start_chat("--agent", "tests.scripted:agent", "--models", "test,openai:gpt-5", OPENAI_API_KEY="unused")
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chat]:
+    """A chat in which people choose between Pydantic AI's own model for tests and one that nobody asks."""
+    models = ("--agent", "tests.scripted:agent", "--models", "test,openai:gpt-5")
+    chat = Chat(tmp_path_factory.mktemp("several"), *models, OPENAI_API_KEY="unused")
+    yield chat
+    chat.kill()
 
 
 def switch(page: Page, tool: str, *, on: bool) -> None:
@@ -103,3 +106,31 @@ def test_a_choice_can_be_changed_in_mid_conversation(visitor: BrowserContext, se
     expect(page.locator("#choice summary")).to_contain_text("1 changed")
     expect(page.locator("#choice input[value=add]")).to_be_checked()
     expect(page.locator("#choice input[value=wait]")).not_to_be_checked()
+
+
+def test_what_can_be_attached_follows_the_model_that_is_chosen(visitor: BrowserContext, several: Chat) -> None:
+    page = open_page(visitor, several.url)
+    microphone = page.locator("[data-testid=microphone-button]")
+    film = FilePayload(name="film.mp4", mimeType="video/mp4", buffer=b"\0")
+    expect(microphone).to_be_visible()
+    choose_model(page, "openai:gpt-5")
+    expect(microphone).to_be_hidden()
+    page.locator("#message input[type=file]").set_input_files([film])
+    expect(page.locator(".toast-wrap")).to_contain_text("“film.mp4” is of a kind that can't be sent here.")
+    with page.expect_file_chooser():
+        page.locator("[data-testid=upload-button]").click()
+    offered = str(page.locator("#message input[type=file]").get_attribute("accept"))
+    assert ".png" in offered
+    assert ".mp4" not in offered
+    choose_model(page, "test")
+    expect(microphone).to_be_visible()
+    page.locator("#message input[type=file]").set_input_files([film])
+    expect(page.locator("#message .thumbnail-wrapper")).to_have_count(1)
+
+
+def choose_model(page: Page, name: str) -> None:
+    """Choose the model that answers."""
+    page.locator("#choice summary").click()
+    page.locator("#choice select[name=model]").select_option(name)
+    expect(page.locator("#choice summary")).to_have_text(name)
+    page.keyboard.press("Escape")

@@ -1,8 +1,10 @@
 """The file is opened only when it is ours and sound, and every change happens whole or not at all."""
 
 import asyncio
+import gc
 import sqlite3
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -394,3 +396,18 @@ async def test_closing_waits_for_the_change_that_is_under_way(tmp_path: Path) ->
     await asyncio.gather(changing, closing)
     async with Database(tmp_path / "chat.db") as database:
         assert await entries(database) == ["a"]
+
+
+async def test_nothing_of_a_change_stays_in_memory_once_it_is_made(database: Database) -> None:
+    class Large:
+        pass
+
+    def work(change: Transaction) -> Large:
+        return Large()
+
+    work_left = weakref.ref(work)
+    result = await database.change(work)
+    result_left = weakref.ref(result)
+    del work, result
+    gc.collect()
+    assert (work_left(), result_left()) == (None, None)

@@ -368,6 +368,25 @@ class TestTrimming:
         assert len(set(beginnings)) <= 8
 
 
+async def close_while_answering(weights: Weights) -> None:
+    model = LocalModel(weights)
+    async with Agent(model).run_stream("Tell a story.", model_settings=ENDLESS) as run:
+        words = run.stream_text(delta=True, debounce_by=None)
+        await anext(words)
+        model.close()
+        with pytest.raises(Exception, match=r"onnection|closed|read"):
+            async for _ in words:
+                pass
+    with pytest.raises(LocalModelError, match="is stopped"):
+        await Agent(model).run("Hello")
+
+
+def test_closing_cuts_off_an_answer_on_the_event_loop_that_serves_pages(weights: Weights) -> None:
+    uvloop = pytest.importorskip("uvloop", reason="There is no uvloop for this system.")
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(close_while_answering(weights))
+
+
 @pytest.mark.anyio
 class TestLifetime:
     async def test_a_file_that_cannot_be_loaded_is_an_error_of_the_request(self, tmp_path: Path) -> None:
@@ -377,16 +396,7 @@ class TestLifetime:
             await Agent(LocalModel(fetch_weights(str(path), tmp_path))).run("Hello")
 
     async def test_closing_cuts_off_an_answer(self, weights: Weights) -> None:
-        model = LocalModel(weights)
-        async with Agent(model).run_stream("Tell a story.", model_settings=ENDLESS) as run:
-            words = run.stream_text(delta=True, debounce_by=None)
-            await anext(words)
-            model.close()
-            with pytest.raises(Exception, match=r"onnection|closed|read"):
-                async for _ in words:
-                    pass
-        with pytest.raises(LocalModelError, match="is stopped"):
-            await Agent(model).run("Hello")
+        await close_while_answering(weights)
 
     async def test_closing_before_loading_is_possible(self, weights: Weights) -> None:
         model = LocalModel(weights)

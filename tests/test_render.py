@@ -46,6 +46,7 @@ from pydantic_ai.messages import (
     WebCitationSource,
 )
 
+from chat.brief import Brief
 from chat.file_render import text_file
 from chat.markup import SHOWN, SHOWN_ON_DEMAND, TABLE_ROWS
 from chat.partial import Partial
@@ -166,6 +167,24 @@ def test_instructions_are_shown_where_they_change() -> None:
         ("e0:instructions", "```\none\n```"),
         ("e3:instructions", "```\ntwo\n```"),
     ]
+
+
+def test_what_a_turn_was_told_stands_before_its_prompt_where_it_changes() -> None:
+    prompt, reply = request(UserPromptPart("hello")), response(TextPart("hi"))
+    again = ModelRequest([RETURN], instructions="one")
+    briefs = {"e0": Brief(("a", "b"), "one"), "e3": Brief(("a", "b"), "two"), "e5": Brief(("c",), "two")}
+    messages = shown(prompt, reply, again, prompt, reply, prompt, showing=replace(OPERATOR, briefs=briefs))
+    assert [(each["metadata"].get("id"), text_of(each)) for each in messages if each["metadata"].get("title")] == [
+        ("e0:system", "```\na\n```"),
+        ("e0:system", "```\nb\n```"),
+        ("e0:instructions", "```\none\n```"),
+        ("e2:0", RETURN_SHOWN),
+        ("e3:instructions", "```\ntwo\n```"),
+        ("e5:system", "```\nc\n```"),
+    ]
+    assert shown(prompt, reply, showing=Showing(briefs=briefs)) == shown(prompt, reply)
+    rest = shown(again, turn="e9", live=True, showing=replace(OPERATOR, briefs={"e9": Brief((), "one")}))
+    assert [each["metadata"].get("id") for each in rest] == ["e0:0"]
 
 
 def test_a_kind_that_is_not_known_is_a_labelled_block_with_its_content() -> None:

