@@ -6,7 +6,7 @@ text file becomes a part of the prompt, with its name: every model can read it t
 
 import asyncio
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -59,13 +59,15 @@ class Sent:
 class Limits:
     """What may be attached: files of at most `size` bytes, `count` of them, of the media types in `accepted`.
 
-    `folder` is where the uploads are; nothing is read elsewhere.
+    `folder` is where the uploads are; nothing is read elsewhere, and of what is there, only what `uploaded` says to be
+    the sender's.
     """
 
     folder: Path
     size: int
     count: int
     accepted: frozenset[str]
+    uploaded: Callable[[str], bool]
 
 
 async def prompt_of(sent: Sent, limits: Limits | None) -> str | list[UserContent]:
@@ -114,7 +116,8 @@ def _read(file: SentFile, limits: Limits) -> bytes:
     try:
         path = Path(os.path.realpath(file.path, strict=True))
         # Gradio puts each upload into a folder named by its hash.
-        if path != Path(folder, *Path(file.path).parts[-2:]) or not path.is_file():
+        is_upload = path == Path(folder, *Path(file.path).parts[-2:]) and limits.uploaded(file.path)
+        if not is_upload or not path.is_file():
             raise FileNotFoundError(path)
         if (size := path.stat().st_size) > limits.size:
             most = size_text(limits.size)

@@ -136,6 +136,20 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         ) STRICT, WITHOUT ROWID""",
     ),
     (
+        # Where a conversation is listed (0 archived, 1 listed, 2 pinned), and whether its newest reply was not seen.
+        "ALTER TABLE conversation ADD COLUMN place INTEGER NOT NULL DEFAULT 1 CHECK (place BETWEEN 0 AND 2)",
+        "ALTER TABLE conversation ADD COLUMN unread INTEGER NOT NULL DEFAULT 0 CHECK (unread BETWEEN 0 AND 1)",
+        "CREATE INDEX conversation_by_place ON conversation (scope, place, updated_at, conversation_id)",
+        # Whether a title stays: a person gave it, or a model was asked for it.
+        "ALTER TABLE title ADD COLUMN settled INTEGER NOT NULL DEFAULT 1 CHECK (settled BETWEEN 0 AND 1)",
+        # Deleted conversations, until they are erased: their scope is no owner's, so that nobody finds them.
+        """CREATE TABLE deletion (
+            conversation_id TEXT PRIMARY KEY NOT NULL REFERENCES conversation (conversation_id) ON DELETE CASCADE,
+            deleted_at TEXT NOT NULL
+        ) STRICT, WITHOUT ROWID""",
+        "CREATE INDEX deletion_by_time ON deletion (deleted_at)",
+    ),
+    (
         # What owners can find: see `search_index`. A document without an entry is the title of its conversation.
         """CREATE TABLE search_owner (
             id INTEGER PRIMARY KEY,

@@ -105,17 +105,21 @@ class Journal:
         outcome: Outcome | None,
         timing: Timing | None = None,
         brief: Brief | None = None,
+        *,
+        unread: bool = False,
     ) -> None:
         """Drop a run's checkpoints, and note how its turn ended when it has no whole reply, and what time it took.
 
-        What was noted of an earlier reply to the same prompt is forgotten, but for what the model was told when this
-        one's wasn't told anew.
+        With `unread`, note too that nobody saw it end. What was noted of an earlier reply to the same prompt is
+        forgotten, but for what the model was told when this one's wasn't told anew.
         """
 
         def finish(change: Transaction) -> None:
             change.execute("DELETE FROM checkpoint WHERE conversation_id = ?", (conversation_id,))
             change.execute("DELETE FROM outcome WHERE entry_id = ?", (prompt_id,))
             change.execute("DELETE FROM timing WHERE entry_id = ?", (prompt_id,))
+            if unread:
+                change.execute("UPDATE conversation SET unread = 1 WHERE conversation_id = ?", (conversation_id,))
             if outcome is not None:
                 change.execute(
                     "INSERT INTO outcome (entry_id, kind, sentence) SELECT id, ?, ? FROM entry WHERE id = ?",

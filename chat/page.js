@@ -8,7 +8,6 @@ const parley = (() => {
   let pending = null; // The message on its way: its number, text and files.
   let returned = null; // A message that was not sent, on its way back to the box.
   let painted = Date.now(); // When the last frame came.
-  let listing = 0; // The timer of the list's next refresh.
   let span = null; // The part of the conversation that is asked for; none is the newest.
   let asked = null; // The same, until it is shown.
   let chosenFor = null; // The conversation whose choices the form shows.
@@ -51,12 +50,12 @@ const parley = (() => {
   }
 
   function show() {
-    props.value = { ...status(), phase: "idle", notice: "", pending: [] };
+    props.value = { ...status(), phase: "idle", notice: "", pending: [], target: null };
     span = spanInAddress();
     scroll.follow();
     refresh();
     listen();
-    mark();
+    parleySidebar.mark(inAddress());
   }
 
   function ask(part) {
@@ -65,35 +64,12 @@ const parley = (() => {
     refresh();
   }
 
-  // The list can wait for the words, and one reading serves for several changes.
-  function listSoon() {
-    listing ||= setTimeout(() => {
-      listing = 0;
-      trigger("input");
-    }, 300);
-  }
-
-  // Beside the conversation where there is room; on a phone it would cover it. Gradio may not have made it yet.
-  function openLibrary() {
-    const library = document.querySelector("#library .toggle-button")?.parentElement;
-    if (!library) requestAnimationFrame(openLibrary);
-    else if (innerWidth >= 1024 && !library.classList.contains("open")) library.querySelector(".toggle-button").click();
-  }
-
-  // The current conversation in the list.
-  function mark() {
-    for (const link of document.querySelectorAll("#conversations a")) {
-      if (link.dataset.id === inAddress()) link.setAttribute("aria-current", "page");
-      else link.removeAttribute("aria-current");
-    }
-  }
-
   // Ask for a watch when the newest announcement is not what the page shows and nothing is on its way to it.
   function compare() {
     const { phase, token, conversation } = status();
     const news = announced[inAddress()];
     if (pending || !inAddress() || phase !== "idle") return;
-    if ((news && news !== token) || conversation !== inAddress()) refresh();
+    if ((news !== undefined && news !== token) || conversation !== inAddress()) refresh();
   }
 
   function settle({ conversation, accepted, refused }) {
@@ -106,7 +82,6 @@ const parley = (() => {
         setAddress(conversation, "pushState");
         listen();
       }
-      listSoon();
     }
   }
 
@@ -140,13 +115,15 @@ const parley = (() => {
     document.body.dataset.phase = pending ? "sending" : value.phase;
     asked = null;
     decisions.show(value.conversation === inAddress() ? value : {});
+    if (value.target != null) scroll.find();
     if (span) span = scroll.following ? null : { first: value.first, last: value.last };
     if (value.conversation === null && value.notice && inAddress()) setAddress(null, "replaceState");
-    mark();
+    parleySidebar.mark(inAddress());
     compare();
   }
 
-  function listen() {
+  // `missed` says that something may have been announced while nothing listened.
+  function listen(missed = false) {
     source?.close();
     const address = new URL((window.gradio_config?.root ?? "") + "/parley/announcements", location.href);
     if (inAddress()) address.searchParams.set("c", inAddress());
@@ -154,10 +131,12 @@ const parley = (() => {
     let first = true;
     let lost = false;
     source.onmessage = (message) => {
-      Object.assign(announced, JSON.parse(message.data));
+      const news = Object.entries(JSON.parse(message.data));
+      for (const [conversation, token] of news) if (token !== "") announced[conversation] = token;
       // With the connection, the watch of this page was lost, whatever it showed last.
       if (first && lost && inAddress()) refresh();
-      if (!first || lost) listSoon();
+      if (first) parleySidebar.connected(missed || lost);
+      else parleySidebar.changed(news.map(([conversation]) => conversation));
       first = lost = false;
       compare();
     };
@@ -168,17 +147,11 @@ const parley = (() => {
 
   document.addEventListener("visibilitychange", () => {
     if (document.hidden) source?.close();
-    else listen();
+    else listen(true);
   });
   addEventListener("popstate", show);
   document.addEventListener("input", (event) => {
     if (event.target.matches?.("#message textarea")) draft.text = event.target.value;
-  });
-  document.addEventListener("click", (event) => {
-    const link = event.target.closest?.("#conversations a");
-    if (!link || event.metaKey || event.ctrlKey || event.shiftKey) return;
-    event.preventDefault();
-    parley.open(link.dataset.id);
   });
   setInterval(() => {
     const { phase, keepalive } = props ? status() : {};
@@ -196,7 +169,6 @@ const parley = (() => {
       watch("value", onFrame);
       listen();
       scroll.start();
-      openLibrary();
     },
     open(conversation, message = null) {
       if (conversation !== inAddress() || message !== messageInAddress()) setAddress(conversation, "pushState", message);

@@ -122,6 +122,7 @@ class Run:
         self.version = 0
         self._changed = asyncio.Event()
         self._written = asyncio.Event()
+        self._ended = asyncio.Event()
         self.stopping = asyncio.Event()
         self.stop_outcome = STOPPED
         self.cancellation = CancellationToken()
@@ -143,10 +144,21 @@ class Run:
         """Wait until all of it is written, at most so long."""
         await _set_within(self._written, seconds)
 
+    async def ends_within(self, seconds: float | None = None) -> bool:
+        """Wait until it is saved, at most so long; whether it is."""
+        await _set_within(self._ended, seconds)
+        return self.done
+
     def end_writing(self) -> None:
         """Nothing more is written: what there is gets saved."""
         self.state = "saving"
         self._written.set()
+        self.touch()
+
+    def end(self) -> None:
+        """It is saved, or can't be."""
+        self.done = True
+        self._ended.set()
         self.touch()
 
     def touch(self) -> None:
@@ -451,8 +463,7 @@ class Runs:
             await self._save(run, conversation, ending, outcome)
         finally:
             del self._active[run.conversation_id]
-            run.done = True
-            run.touch()
+            run.end()
             self._changes.announce(run.owner, run.conversation_id, run.revision)
 
     @asynccontextmanager
@@ -570,7 +581,14 @@ class Runs:
                     saved = True
                 async with self._checkpointing:
                     run.progress.take()
-                    await self._journal.finish(run.conversation_id, run.prompt_id, outcome, timing, run.brief)
+                    await self._journal.finish(
+                        run.conversation_id,
+                        run.prompt_id,
+                        outcome,
+                        timing,
+                        run.brief,
+                        unread=not self._changes.shows(run.owner, run.conversation_id),
+                    )
                 run.trouble = None
                 return
             except DatabaseUnavailable as error:
@@ -745,8 +763,8 @@ async def _without_conflict(begin: Callable[[Run], Awaitable[Conversation]], run
             continue
 
 
-async def _set_within(event: asyncio.Event, seconds: float) -> None:
-    """Wait until the event is set, at most so long."""
+async def _set_within(event: asyncio.Event, seconds: float | None) -> None:
+    """Wait until the event is set, at most so long, if there is a limit."""
     with suppress(TimeoutError):
         # Not `wait_for`: in Python 3.11 it can swallow a cancellation.
         async with asyncio.timeout(seconds):

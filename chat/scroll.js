@@ -24,9 +24,10 @@ const parleyScroll = (status, ask) => {
     lead();
     const { first, last, counts, target: asked } = status();
     const shown = messages();
-    if (following && last == null) box.scrollTop = box.scrollHeight;
-    else if (shown.length !== sum(counts)) return;
-    else if (asked != null && target !== asked) show(shown[asked]);
+    const whole = shown.length === sum(counts);
+    if (whole && asked != null && target !== asked) show(shown[asked]);
+    else if (following && last == null) box.scrollTop = box.scrollHeight;
+    else if (!whole) return;
     else if (place && place.position >= first) {
       const kept = shown[sum(counts.slice(0, place.position - first)) + place.number];
       if (kept) box.scrollTop += top(kept) - place.top;
@@ -91,8 +92,12 @@ const parleyScroll = (status, ask) => {
   return {
     // Another conversation, or a message of one's own: to the end.
     follow() {
-      [following, place, target, height] = [true, null, null, 0];
+      [following, place, target, height] = [true, null, status().target, 0];
       if (box) keep();
+    },
+    // The message that was asked for may be on the page already: then nothing changes but where it is scrolled to.
+    find() {
+      if (box) due ||= requestAnimationFrame(keep);
     },
     get following() {
       return following;

@@ -65,6 +65,7 @@ const parleySearch = (() => {
       if (event.metaKey || event.ctrlKey || event.shiftKey) return;
       event.preventDefault();
       parley.open(id, entry);
+      parleySidebar.close(); // Also when it only leads to another message of what is shown.
       mark();
     };
     return made;

@@ -71,9 +71,10 @@ _MESSAGES = """
     WHERE number <= :each ORDER BY newest DESC, found.id DESC LIMIT :limit
 """
 
-# Forks last: what they share belongs to the conversation that they were made of.
+# Forks last: what they share belongs to the conversation that they were made of. Deleted ones are nobody's meanwhile.
 _DUE = """
     SELECT conversation_id FROM search_due JOIN conversation USING (conversation_id)
+    WHERE NOT EXISTS (SELECT 1 FROM deletion WHERE deletion.conversation_id = search_due.conversation_id)
     ORDER BY forked_from NOT NULL, updated_at LIMIT ?
 """
 

@@ -97,8 +97,6 @@ def index_title(change: Transaction, conversation_id: str) -> None:
 
 def keep_shared(change: Transaction, conversation_id: str) -> None:
     """Before a conversation is deleted, have what it shares belong to a conversation that is left."""
-    if change.rows("SELECT 1 FROM search_due WHERE conversation_id = ?", (conversation_id,)):
-        index_conversation(change, conversation_id)
     shared = change.rows(_SHARED, {"conversation": conversation_id})
     change.execute_many(
         "UPDATE search_document SET conversation_id = ? WHERE entry_id = ? AND owner = ?",

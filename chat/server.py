@@ -11,16 +11,22 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from types import FrameType
 from typing import Any
+from urllib.parse import urlsplit
 
 import gradio as gr
 from filelock import FileLock, Timeout
 from starlette.middleware import Middleware
+from starlette.types import ASGIApp
 
 from chat.database import Database, DatabaseError, check_header
+from chat.doors import JOIN, RUN, Doors, Uploads
+from chat.edge import SPACES_FRAME, Edge, Hosts
 from chat.failures import SecretsFilter
 from chat.identity import VisitorCookie
 from chat.local_model import LocalModel
 from chat.models import AgentError, choose_agent
+from chat.policy import PagePolicy, Policy
+from chat.render import LONGEST_PROMPT
 from chat.services import Services, open_services
 from chat.settings import Settings
 from chat.theme import THEME
@@ -32,6 +38,13 @@ transaction, held up fifty people who sent at once for seconds."""
 
 CLOSE_SECONDS = 1
 """How long connections may take to close once what they stream has ended."""
+
+
+BODY_BYTES = 1_000_000
+"""What a request's body may have beside what a person sends with it."""
+
+TEXT_BYTES = 6 * LONGEST_PROMPT + BODY_BYTES
+"""What a call's body may have: a prompt in JSON has at most six bytes for a character of it."""
 
 
 class StartError(Exception):
@@ -53,7 +66,11 @@ class Server:
         except (AgentError, DatabaseError) as error:
             raise StartError(error) from error
         _quieten_gradio()
-        self.demo = ChatPage(self._agent, settings)
+        self._uploads = Uploads()
+        self._hosts = Hosts(_bound_name(), [*settings.allowed_hosts, *_space_hosts()])
+        frames = [SPACES_FRAME] if _space_hosts() else []
+        self._policy = Policy(head=HEAD, image_hosts=settings.image_hosts, frames=frames)
+        self.demo = ChatPage(self._agent, settings, self._uploads)
         self._lock = FileLock(f"{settings.database}.lock")
         self._services: Services | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -109,7 +126,7 @@ class Server:
                 quiet=True,
                 app_kwargs={
                     "lifespan": self._lifespan,
-                    "middleware": [Middleware(VisitorCookie)],
+                    "middleware": [Middleware(PagePolicy, policy=self._policy)],
                     "routes": ROUTES,
                     "docs_url": None,
                     "redoc_url": None,
@@ -129,9 +146,12 @@ class Server:
         except OSError as error:
             raise StartError(_taken(port)) from error
         self.demo.server.config.timeout_graceful_shutdown = CLOSE_SECONDS
+        if self.demo.share_url:
+            self._hosts.add(urlsplit(self.demo.share_url).hostname or "")
 
     @asynccontextmanager
     async def _lifespan(self, app: Any) -> AsyncGenerator[dict[str, Services], None]:
+        app.middleware_stack = self._guarded(app.middleware_stack)
         local = [served.model for served in self._agent.models if isinstance(served.model, LocalModel)]
         if local and local[0] is self._agent.models[0].model:
             local[0].start()  # Loads beside the first page. Others load when they are first asked.
@@ -140,6 +160,13 @@ class Server:
             yield {"services": self._services}
         for model in local:
             model.close()
+
+    def _guarded(self, app: ASGIApp) -> ASGIApp:
+        """Gradio's app behind ours. Around its own middleware, which would give any site's page what it asks for."""
+        doors = Doors(app, uploads=self._uploads, reloads=bool(os.environ.get("GRADIO_WATCH_DIRS")))
+        files = int(self._settings.max_file_mb * 1_000_000) * self._settings.max_files
+        limits = {"": files + BODY_BYTES, JOIN: TEXT_BYTES, RUN: TEXT_BYTES}
+        return Edge(VisitorCookie(doors), hosts=self._hosts, policy=self._policy, limits=limits)
 
     def _announce(self) -> None:
         print(f"Chat:          {self.demo.local_url}")
@@ -180,10 +207,19 @@ def _wanted_port() -> int | None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"), int(wanted)))
+            probe.bind((_bound_name(), int(wanted)))
         except OSError as error:
             raise StartError(_taken(wanted)) from error
     return int(wanted)
+
+
+def _bound_name() -> str:
+    return os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1")
+
+
+def _space_hosts() -> list[str]:
+    """The names of the Space that this runs in, if it does; with a domain of its own it has several."""
+    return [name.strip() for name in os.environ.get("SPACE_HOST", "").split(",") if name.strip()]
 
 
 def _taken(port: object) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from chat.changes import Changes
 from chat.choices import Choices
 from chat.database import Database
+from chat.deletions import Deletions
 from chat.exports import Exports
 from chat.files import Files
 from chat.journal import Journal
@@ -25,6 +26,7 @@ class Services:
     store: SQLiteConversationStore
     files: Files
     library: Library
+    deletions: Deletions
     choices: Choices
     journal: Journal
     changes: Changes
@@ -58,11 +60,13 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services, None]:
             history=settings.history,
         )
         files = Files(database)
+        deletions = Deletions(store, runs, changes)
         services = Services(
             database,
             store,
             files,
             Library(database),
+            deletions,
             choices,
             journal,
             changes,
@@ -71,9 +75,11 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services, None]:
             Search(database),
         )
         await runs.recover()
+        deletions.keep_erasing()
         services.search.keep_indexing()
         try:
             yield services
         finally:
             await services.search.close()
+            await deletions.close()
             await services.end_runs()

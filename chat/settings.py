@@ -4,6 +4,7 @@ A value comes from the command line, else from the environment, else from `.env`
 is put into the environment first, so that the keys of model providers can live in it beside the `CHAT_` settings.
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -96,6 +97,17 @@ class Settings(BaseSettings):
         "changes of tools.",
     )
 
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Names by which others reach the chat, through a proxy or a tunnel, separated by commas; "
+        "*.example.org stands for all below it. Known by themselves: this computer's, a Space's and a share link's.",
+    )
+    image_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Hosts whose images are shown in messages, separated by commas; others' are links to click, as "
+        "an image's address can carry a conversation away.",
+    )
+
     @field_validator("examples", mode="before")
     @classmethod
     def _split_examples(cls, value: Any) -> Any:
@@ -103,9 +115,17 @@ class Settings(BaseSettings):
             return value
         return tuple(example.strip() for example in value.split("|") if example.strip())
 
-    @field_validator("models", mode="before")
+    @field_validator("allowed_hosts", "image_hosts")
     @classmethod
-    def _split_models(cls, value: Any) -> Any:
+    def _check_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if not re.fullmatch(r"(\*\.)?[A-Za-z0-9_.-]+", name):
+                raise ValueError(f"{name!r} is no host's name; give names such as chat.example.org, without a port")
+        return value
+
+    @field_validator("models", "allowed_hosts", "image_hosts", mode="before")
+    @classmethod
+    def _split_names(cls, value: Any) -> Any:
         if not isinstance(value, str):
             return value
         return tuple(name.strip() for name in value.split(",") if name.strip())

@@ -13,6 +13,7 @@ import json
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing, suppress
 from dataclasses import asdict
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any, cast
@@ -28,30 +29,33 @@ from chat.choice_form import choice_form
 from chat.choices import Choice
 from chat.database import DatabaseError, DatabaseUnavailable
 from chat.decisions import DecisionRefused, decisions_from_page
+from chat.doors import Uploads
 from chat.export_route import EXPORT_ROUTES
 from chat.file_route import FILE_ROUTE, serve_file
 from chat.health import HEALTH_ROUTE, health
 from chat.identity import Owner, owner_of
 from chat.kinds import chooser_kinds, kinds_text, takes_sound
-from chat.library import Listed
 from chat.message_box import message_box, upload_folder
 from chat.models import ChatAgent
 from chat.render import GradioMessage, PromptRefused
 from chat.runs import ConversationBusy, ConversationMissing, Run, ShuttingDown
 from chat.search_box import ROUTES as SEARCH_ROUTES
-from chat.search_box import render_search
 from chat.services import Services
 from chat.settings import Settings
+from chat.sidebar import ROUTES as SIDEBAR_ROUTES
+from chat.sidebar import render_sidebar
 from chat.view import KEEPALIVE_SECONDS, Span, View, conversation_id_from, watch
 
 _HERE = Path(__file__).parent
 _PARTS = (
     ("style", "page.css"),
+    ("style", "sidebar.css"),
     ("style", "search.css"),
     ("script", "scroll.js"),
     ("script", "choices.js"),
     ("script", "decisions.js"),
     ("script", "attachments.js"),
+    ("script", "sidebar.js"),
     ("script", "search.js"),
     ("script", "page.js"),
 )
@@ -70,9 +74,6 @@ It isn't removed when it was sent: the same file of the same name, attached by s
 
 UPLOADS_CHECKED = 600
 """Seconds between two looks for uploads that are older."""
-
-LISTED = 100
-"""Conversations that the sidebar lists."""
 
 CONTINUE = "Continue exactly where you stopped."
 
@@ -112,9 +113,10 @@ _EXPECTED = (
 class ChatPage(gr.ChatInterface):
     """The chat with an agent, as a Gradio app. Its services come from the server's lifespan state."""
 
-    def __init__(self, agent: ChatAgent, settings: Settings) -> None:
+    def __init__(self, agent: ChatAgent, settings: Settings, uploads: Uploads) -> None:
         self._agent = agent
         self._settings = settings
+        self._uploads = uploads
         self._watching: dict[tuple[Owner, str | None], object] = {}
         self._beside: set[asyncio.Task[None]] = set()
         super().__init__(  # pyright: ignore[reportUnknownMemberType]  # Gradio leaves a list's items open
@@ -131,8 +133,8 @@ class ChatPage(gr.ChatInterface):
             fill_width=True,
             analytics_enabled=False,
         )
-        with self, gr.Sidebar(width=280, open=False, elem_id="library"):
-            self._render_library()
+        with self:
+            render_sidebar()
         # One place for all tabs: every event is a short one or a watch, which ends with its run.
         self.queue(default_concurrency_limit=None, max_size=None, api_open=False)
 
@@ -232,29 +234,6 @@ class ChatPage(gr.ChatInterface):
             "largest": _largest(self._settings),
         }
         return {"form": choice_form(self._agent, choice), "attachable": attachable}
-
-    def _render_library(self) -> None:
-        new = gr.Button("New chat", variant="secondary", elem_id="new-chat")
-        new.click(None, None, None, js="() => parley.open(null)", api_visibility="private")
-        render_search()
-        listed = gr.HTML(
-            value="",
-            # Never {{...}} with what a person wrote: Gradio puts the outcome into a JavaScript template.
-            html_template="${value}",
-            apply_default_css=False,
-            js_on_load=None,
-            elem_id="conversations",
-        )
-        gr.on(  # pyright: ignore[reportUnknownMemberType]  # Gradio leaves callables open
-            [self.load, self.status.input],
-            self.conversations,
-            None,
-            [listed],
-            api_visibility="private",
-            show_progress="hidden",
-            queue=False,
-            trigger_mode="always_last",
-        )
 
     async def converse(self, message: object, status: Status, request: gr.Request) -> AsyncGenerator[Frame, None]:
         """Send a message, to the conversation of `status` or to a new one, and stream it as it becomes.
@@ -375,13 +354,6 @@ class ChatPage(gr.ChatInterface):
                 choice = await _services(request).choices.read(owner, _conversation(status))
         return self._chosen(choice)
 
-    async def conversations(self, request: gr.Request) -> str:
-        """The sidebar's list: the owner's newest conversations, as HTML."""
-        owner = owner_of(cast("Request", request.request))
-        if owner is None:
-            return ""
-        return "".join(map(_link, await _services(request).library.conversations(owner, limit=LISTED)))
-
     async def _send(self, sent: Sent, status: Status, request: gr.Request) -> Run:
         services, owner = _services(request), _owner(request)
         if status.get("early"):
@@ -392,8 +364,12 @@ class ChatPage(gr.ChatInterface):
         prompt = await prompt_of(sent, limits)
         run = await services.runs.send(owner, conversation, prompt, self._agent, choice)
         if conversation is None:
-            self._do_beside(services.library.title_from_prompt(owner, run.conversation_id, sent.title))
+            self._do_beside(self._give_title(services, run, sent.title))
         return run
+
+    async def _give_title(self, services: Services, run: Run, prompt: str) -> None:
+        await services.library.title_from_prompt(run.owner, run.conversation_id, prompt)
+        services.changes.announce_listing(run.owner, run.conversation_id)
 
     def _first_choice(self, status: Status) -> Choice:
         """What is chosen on a page that shows no conversation yet, for the one that its message begins."""
@@ -409,7 +385,8 @@ class ChatPage(gr.ChatInterface):
         if conversation is not None:
             choice = await services.choices.read(owner, conversation)
         accepted = accepted_media(self._agent.chosen(choice and choice.model).model)
-        return Limits(upload_folder(), _largest(self._settings), self._settings.max_files, accepted)
+        uploaded = partial(self._uploads.has, owner)
+        return Limits(upload_folder(), _largest(self._settings), self._settings.max_files, accepted, uploaded)
 
     def _do_beside(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something that the page doesn't wait for, and that can be left undone."""
@@ -432,8 +409,10 @@ async def announcements(request: Request) -> Response:
     shown = conversation_id_from(request.query_params.get("c"))
 
     async def events() -> AsyncGenerator[str, None]:
-        async with aclosing(services.changes.follow(owner)) as followed:
+        with services.changes.follow(owner, shown) as followed:
             token = await services.runs.token(owner, shown) if shown else None
+            if shown and await services.library.see(owner, shown):
+                services.changes.announce_listing(owner, shown)
             yield f"data: {json.dumps({shown or '': token})}\n\n"
             async for news in followed:
                 yield f"data: {json.dumps(news)}\n\n" if news else ":\n\n"  # A comment, which no page acts on.
@@ -448,6 +427,7 @@ ROUTES = [
     Route(FILE_ROUTE, serve_file),
     Route(HEALTH_ROUTE, health),
     *EXPORT_ROUTES,
+    *SIDEBAR_ROUTES,
     *SEARCH_ROUTES,
 ]
 
@@ -499,11 +479,6 @@ def _status(view: View, sent: Status | None = None) -> Status:
         "decided": sent.get("decided"),
         "keepalive": KEEPALIVE_SECONDS,
     }
-
-
-def _link(item: Listed) -> str:
-    conversation_id, title = escape(item.conversation_id), escape(item.title)
-    return f'<a href="?c={conversation_id}" data-id="{conversation_id}" title="{title}">{title}</a>'
 
 
 def _chatbot(agent: ChatAgent, settings: Settings) -> gr.Chatbot:

@@ -47,7 +47,7 @@ class Uploads:
         self, *files: object, text: Any = "", accepted: frozenset[str] = EVERYTHING, size: int = 10_000, count: int = 5
     ) -> str | list[UserContent]:
         sent = Sent.from_page({"text": text, "files": list(files)})
-        limits = Limits(self.folder, size, count, accepted)
+        limits = Limits(self.folder, size, count, accepted, uploaded=lambda path: True)
         return anyio.run(lambda: prompt_of(sent, limits))
 
     def refusal(self, *files: object, **limits: Any) -> str:

@@ -13,7 +13,8 @@ class Page:
     """A page that follows an owner from now on."""
 
     def __init__(self, changes: Changes, owner: str = "ann") -> None:
-        self._news = changes.follow(owner)
+        self._following = changes.follow(owner)
+        self._news = self._following.__enter__()
         self._next = asyncio.ensure_future(anext(self._news))
 
     async def heard(self) -> dict[str, str]:

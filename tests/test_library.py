@@ -8,7 +8,7 @@ from pydantic_ai.conversation import Conversation
 from pydantic_ai.messages import ModelRequest, UserPromptPart
 
 from chat.identity import Owner
-from chat.library import LONGEST_TITLE, Library, Listed
+from chat.library import Library, Listed
 from chat.store import SQLiteConversationStore
 
 pytestmark = pytest.mark.anyio
@@ -34,7 +34,7 @@ async def start(store: SQLiteConversationStore, name: str, owner: str | None = A
 
 
 async def titles(library: Library, owner: Owner = ANN, limit: int = 100) -> list[str]:
-    return [listed.title for listed in await library.conversations(owner, limit=limit)]
+    return [listed.title for listed in (await library.conversations(owner, limit=limit))[0]]
 
 
 async def test_an_owner_sees_their_own_conversations_and_no_others(
@@ -46,7 +46,9 @@ async def test_an_owner_sees_their_own_conversations_and_no_others(
             await library.title_from_prompt(asking, name, f"{name}, as {asking} says")
     record = await store.read_record("a")
     assert record is not None
-    assert await library.conversations(ANN, limit=9) == [Listed("a", "a, as visitor:ann says", record.updated_at)]
+    listed = Listed("a", "a, as visitor:ann says", record.updated_at)
+    assert await library.conversations(ANN, limit=9) == ([listed], None)
+    assert await library.find(ANN, ["a", "b", "c", "d"]) == [listed]
     assert await titles(library, BOB) == ["b, as visitor:bob says"]
     assert await titles(library, Owner("visitor:new")) == []
 
@@ -75,26 +77,6 @@ async def test_the_first_title_stays(store: SQLiteConversationStore, library: Li
     await library.title_from_prompt(ANN, "a", "The second")
     await store.save(conversation)
     assert await titles(library) == ["The first"]
-
-
-@pytest.mark.parametrize(
-    ("prompt", "title"),
-    [
-        ("Why?", "Why?"),
-        ("  Two \n\n lines\tof it ", "Two lines of it"),
-        ("x" * LONGEST_TITLE, "x" * LONGEST_TITLE),
-        ("x" * (LONGEST_TITLE + 1), "x" * LONGEST_TITLE + "…"),
-        ("word " * 1000, "word " * 11 + "word…"),
-        ("\u202e\u05e9\u05dc \u200f👩🏽\u200d🚀", "\u202e\u05e9\u05dc \u200f👩🏽\u200d🚀"),
-    ],
-)
-async def test_a_title_is_the_first_words_of_the_prompt(
-    store: SQLiteConversationStore, library: Library, prompt: str, title: str
-) -> None:
-    await start(store, "a")
-    await library.title_from_prompt(ANN, "a", prompt)
-    assert await titles(library) == [title]
-    assert len(title) <= LONGEST_TITLE + 1
 
 
 async def test_a_title_goes_with_its_conversation(store: SQLiteConversationStore, library: Library) -> None:

@@ -805,7 +805,7 @@ async def test_a_reply_that_was_put_there_is_not_put_there_again_when_clearing_u
 ) -> None:
     finish = Journal.finish
 
-    async def fail_once(*arguments: Any) -> None:
+    async def fail_once(*arguments: Any, **options: Any) -> None:
         monkeypatch.setattr(Journal, "finish", finish)
         raise DatabaseUnavailable("The disk is full.")
 
@@ -1205,9 +1205,9 @@ async def test_after_a_kill_between_saving_and_clearing_nothing_is_doubled(
     checkpoints, killed = Checkpoints(monkeypatch), list[Path]()
     finish = Journal.finish
 
-    async def kill_before_finish(*arguments: Any) -> None:
+    async def kill_before_finish(*arguments: Any, **options: Any) -> None:
         killed.append(as_if_killed(path))
-        await finish(*arguments)
+        await finish(*arguments, **options)
 
     run = await services.runs.send(ANNA, None, "hello", pen.chat_agent)
     pen.write("Hi ")

@@ -20,7 +20,7 @@ from chat.database import MIGRATIONS, Database, Transaction
 from chat.identity import Owner
 from chat.library import Library
 from chat.search import CONVERSATIONS, HITS, Found, Search
-from chat.search_index import index_conversation, index_title
+from chat.search_index import index_conversation
 from chat.store import SQLiteConversationStore
 
 pytestmark = pytest.mark.anyio
@@ -109,7 +109,7 @@ class TestFinding:
         found = await search.find(ANN, "harb")
         assert [(each.conversation_id, len(each.hits)) for each in found] == [("a", 0), ("b", 1)]
         assert [(piece.text, piece.marked) for piece in found[0].title] == [("Harbour", True), (" tour", False)]
-        assert found[0].updated_at == (await library.conversations(ANN, limit=9))[1].updated_at
+        assert found[0].updated_at == (await library.find(ANN, ["a"]))[0].updated_at
 
     async def test_the_newest_messages_of_the_newest_conversations_are_answered(
         self, store: SQLiteConversationStore, search: Search
@@ -182,7 +182,7 @@ class TestKeeping:
         await save(store, "a", "x")
         await Library(store.database).title_from_prompt(ANN, "a", "Old name")
         assert await find(search, "old") == {"a": []}
-        await rename(store, "a", "New name")
+        await Library(store.database).rename(ANN, "a", "New name")
         assert await find(search, "old") == {}
         assert await find(search, "new name") == {"a": []}
 
@@ -289,14 +289,6 @@ class TestIndexing:
         assert done.returncode == 1
         assert done.stderr.startswith(f"{tmp_path / 'x.db'} does not exist.")
         assert not (tmp_path / "x.db").exists()
-
-
-async def rename(store: SQLiteConversationStore, conversation_id: str, title: str) -> None:
-    def write(change: Transaction) -> None:
-        change.execute("UPDATE title SET title = ? WHERE conversation_id = ?", (title, conversation_id))
-        index_title(change, conversation_id)
-
-    await store.database.change(write)
 
 
 async def give(store: SQLiteConversationStore, conversation_id: str, owner: Owner) -> None:

@@ -45,6 +45,8 @@ def test_every_setting_can_be_given_as_a_variable_and_as_a_flag(directory: Path)
         "history": "50",
         "max_file_mb": "2.5",
         "max_files": "4",
+        "allowed_hosts": "chat.example.org, *.example.net",
+        "image_hosts": "images.example.org",
         "show_system": "true",
     }
     expected = {
@@ -57,6 +59,8 @@ def test_every_setting_can_be_given_as_a_variable_and_as_a_flag(directory: Path)
         "history": 50,
         "max_file_mb": 2.5,
         "max_files": 4,
+        "allowed_hosts": ("chat.example.org", "*.example.net"),
+        "image_hosts": ("images.example.org",),
         "show_system": True,
     }
     assert values.keys() == Settings.model_fields.keys()
@@ -148,3 +152,11 @@ def test_settings_do_not_change() -> None:
     settings = read_settings([])
     with pytest.raises(ValidationError, match="frozen"):
         settings.title = "another"  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@pytest.mark.parametrize(
+    "name", ["https://chat.example.org", "chat.example.org:8080", "*", "a b", "chat.example.org/x"]
+)
+def test_a_host_that_is_no_name_is_refused_with_a_sentence(directory: Path, name: str) -> None:
+    with pytest.raises(SettingsError, match=r"CHAT_ALLOWED_HOSTS.*is no host's name"):
+        read_settings(["--allowed-hosts", name])

@@ -191,7 +191,9 @@ async def _seed_conversations(services: Services, size: int) -> None:
             VALUES (?, ?, ?, ?, ?, 1)""",
             records,
         )
-        change.execute_many("INSERT INTO title VALUES (?, ?)", [(name, f"About {name}") for name in names])
+        change.execute_many(
+            "INSERT INTO title (conversation_id, title) VALUES (?, ?)", [(name, f"About {name}") for name in names]
+        )
 
     await services.store.database.change(seed)
 

@@ -1,0 +1,199 @@
+"""The sidebar: an owner's conversations by day, and what can be done with each of them.
+
+The page's script (`sidebar.js`) shows them. It gets them here as JSON: pages of the list, single ones that an
+announcement named, and the answer to a change. Nothing here is a Gradio event, so that nothing waits in its queue and
+the answers to several changes at once don't replace each other.
+
+What else can be done with a conversation, such as to export it, is an entry in `menu` of `sidebar.js`, and a route or
+an event of its own; another script adds one with `parleySidebar.menu.splice(-1, 0, { label, act })`, above Delete. What
+belongs above the list, as the search box does, is rendered in `render_sidebar` between the button and the list.
+"""
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
+
+import gradio as gr
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from chat.database import DatabaseError
+from chat.identity import Owner, owner_of
+from chat.library import Listed, Mark, Place
+from chat.runs import ConversationBusy, ConversationMissing
+from chat.search_box import render_search
+from chat.services import Services
+from chat.title_text import LONGEST_NAME, one_line
+from chat.view import conversation_id_from
+
+LIST_ROUTE = "/parley/conversations"
+CHANGE_ROUTE = "/parley/conversations/{conversation:path}"
+
+MOST_NAMED = 100
+"""Conversations that are asked for by their ids at once."""
+
+LARGEST_CHANGE = 100_000
+"""Bytes of a change: more than the longest title that is worth shortening."""
+
+WIDTH = 280
+"""Pixels."""
+
+
+class Refused(Exception):
+    """A change that can't be made. The message says why."""
+
+
+class Change(BaseModel):
+    """What a page changes about a conversation: one of these."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    title: Annotated[str, Field(max_length=LARGEST_CHANGE)] | None = None
+    place: Place | None = None
+    deleted: bool | None = None
+
+    @model_validator(mode="after")
+    def _is_one(self) -> "Change":
+        if len(self.model_fields_set) != 1 or None in (getattr(self, name) for name in self.model_fields_set):
+            raise ValueError("Change one thing at a time: the title, the place, or whether it is deleted.")
+        return self
+
+
+def render_sidebar() -> None:
+    """Put the sidebar on the page, closed: its script opens it where there is room."""
+    with gr.Sidebar(width=WIDTH, open=False, elem_id="library"):
+        new = gr.Button("New chat", variant="secondary", elem_id="new-chat")
+        new.click(None, None, None, js="() => parley.open(null)", api_visibility="private")
+        render_search()
+        gr.HTML(
+            value="",
+            # The script makes what is in it, as text: what a person wrote never becomes markup.
+            html_template="<nav aria-label='Conversations'></nav>",
+            apply_default_css=False,
+            js_on_load="parleySidebar.start(element, trigger)",
+            elem_id="conversations",
+        )
+
+
+async def list_conversations(request: Request) -> Response:
+    """A page of the owner's conversations as JSON, or those that `id` names, as far as the owner has them.
+
+    `archived` asks for the archived ones; `after` is the `more` of the page before. Answers `conversations`, each with
+    `id`, `title`, `at` (when it was last active, ISO 8601), `place` and `sign` (`writing`, `waiting`, `unread` or
+    none), and `more`, which is none at the end.
+    """
+
+    async def listed(owner: Owner, services: Services) -> dict[str, Any]:
+        named = [conversation_id_from(value) for value in request.query_params.getlist("id")[:MOST_NAMED]]
+        if named:
+            found, mark = await services.library.find(owner, [name for name in named if name]), None
+        else:
+            archived = bool(request.query_params.get("archived"))
+            found, mark = await services.library.conversations(owner, after=_after(request), archived=archived)
+        return {"conversations": _json(services, owner, found), "more": mark and str(mark)}
+
+    return await _answer(request, listed)
+
+
+async def change_conversation(request: Request) -> Response:
+    """Rename, move, delete or restore a conversation: the request's body has one field of `Change`.
+
+    Answers the conversation as it is listed then; nothing when it was deleted. 404 for what is missing and for what is
+    somebody else's.
+    """
+
+    async def changed(owner: Owner, services: Services) -> dict[str, Any]:
+        conversation_id = conversation_id_from(request.path_params["conversation"]) or ""
+        if not await _make(await _change(request), services, owner, conversation_id):
+            raise ConversationMissing
+        found = await services.library.find(owner, [conversation_id])
+        return {"conversations": _json(services, owner, found)}
+
+    return await _answer(request, changed)
+
+
+async def _make(change: Change, services: Services, owner: Owner, conversation_id: str) -> bool:
+    """Make the change and announce it; whether the owner has the conversation."""
+    if change.deleted is not None:
+        act = services.deletions.delete if change.deleted else services.deletions.restore
+        return await act(owner, conversation_id)
+    if change.place is not None:
+        made = await services.library.move(owner, conversation_id, change.place)
+    else:
+        title = one_line(change.title or "", LONGEST_NAME)
+        if not title:
+            raise Refused("A title needs at least one letter. Type one, or press Escape to keep the old one.")
+        made = await services.library.rename(owner, conversation_id, title)
+    if made:
+        services.changes.announce_listing(owner, conversation_id)
+    return made
+
+
+ROUTES = [
+    Route(LIST_ROUTE, list_conversations, methods=["GET"]),
+    Route(CHANGE_ROUTE, change_conversation, methods=["PATCH"]),
+]
+
+
+async def _answer(request: Request, act: Callable[[Owner, Services], Awaitable[dict[str, Any]]]) -> Response:
+    owner = owner_of(request)
+    if owner is None:
+        return _error(403, "Your browser keeps no cookies for this page. Allow them.")
+    try:
+        return JSONResponse(await act(owner, request.state.services), headers={"cache-control": "no-store"})
+    except ConversationMissing as error:
+        return _error(404, str(error))
+    except (Refused, ConversationBusy) as error:
+        return _error(409, str(error))
+    except ValueError as error:
+        return _error(400, f"This request can't be read: {error}")
+    except DatabaseError as error:
+        return _error(503, str(error))
+
+
+def _error(status: int, sentence: str) -> Response:
+    return JSONResponse({"error": sentence}, status, headers={"cache-control": "no-store"})
+
+
+async def _change(request: Request) -> Change:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LARGEST_CHANGE:
+            raise Refused(f"A change may have at most {LARGEST_CHANGE:,} bytes. Use a shorter title.")
+    try:
+        return Change.model_validate(json.loads(body))
+    except ValidationError as error:
+        raise ValueError(error.errors(include_url=False)[0]["msg"]) from error
+    except RecursionError as error:
+        raise ValueError("It is nested too deeply.") from error
+
+
+def _after(request: Request) -> Mark | None:
+    after = request.query_params.get("after")
+    return Mark.from_page(after) if after else None
+
+
+def _json(services: Services, owner: Owner, found: list[Listed]) -> list[dict[str, Any]]:
+    writing = services.runs.writing(owner)
+    return [
+        {
+            "id": listed.conversation_id,
+            "title": listed.title,
+            "at": listed.updated_at.isoformat(),
+            "place": listed.place,
+            "sign": _sign(listed, writing),
+        }
+        for listed in found
+    ]
+
+
+def _sign(listed: Listed, writing: set[str]) -> str | None:
+    """The most pressing thing to know about a conversation that is not being looked at."""
+    if listed.conversation_id in writing:
+        return "writing"
+    if listed.waits:
+        return "waiting"
+    return "unread" if listed.unread else None
