@@ -150,6 +150,11 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX deletion_by_time ON deletion (deleted_at)",
     ),
     (
+        # Which database this is, also in its copies: a backup is never mixed up with another's.
+        "CREATE TABLE lineage (id TEXT PRIMARY KEY NOT NULL) STRICT, WITHOUT ROWID",
+        "INSERT INTO lineage VALUES (lower(hex(randomblob(8))))",
+    ),
+    (
         # What owners can find: see `search_index`. A document without an entry is the title of its conversation.
         """CREATE TABLE search_owner (
             id INTEGER PRIMARY KEY,

@@ -11,13 +11,14 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from types import FrameType
 from typing import Any
-from urllib.parse import urlsplit
 
 import gradio as gr
 from filelock import FileLock, Timeout
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp
 
+from chat.backup import Backup, BackupError
+from chat.backup_place import PlaceError, place_at
 from chat.database import Database, DatabaseError, check_header
 from chat.doors import JOIN, RUN, Doors, Uploads
 from chat.edge import SPACES_FRAME, Edge, Hosts
@@ -29,6 +30,7 @@ from chat.policy import PagePolicy, Policy
 from chat.render import LONGEST_PROMPT
 from chat.services import Services, open_services
 from chat.settings import Settings
+from chat.share import is_wanted, open_link
 from chat.theme import THEME
 from chat.ui import HEAD, ROUTES, ChatPage
 
@@ -63,7 +65,8 @@ class Server:
         try:
             check_header(settings.database)
             self._agent = choose_agent(settings)
-        except (AgentError, DatabaseError) as error:
+            self._backup = None if settings.backup is None else Backup(settings.database, place_at(settings.backup))
+        except (AgentError, DatabaseError, PlaceError) as error:
             raise StartError(error) from error
         _quieten_gradio()
         self._uploads = Uploads()
@@ -91,11 +94,17 @@ class Server:
         try:
             self._launch(port)
             stopped = _on_signal()  # Before anybody is told that it serves, and may tell it to stop.
+            if self._backup:
+                self._backup.start()
             self._announce()
+            if is_wanted(self._settings):
+                open_link(self.demo, self._hosts.add, _say)
             while not stopped.wait(1):  # In steps, so that Windows delivers the signal.
                 pass
         finally:
             self._close()
+            if self._backup:
+                self._backup.close()
             self._lock.release()
 
     def _claim_database(self) -> None:
@@ -113,8 +122,10 @@ class Server:
                 "Make its directory writable, or set CHAT_DATABASE to another file."
             ) from error
         try:
+            if self._backup and (made := self._backup.restore()):
+                print(f"Restored:      the snapshot of {made:%Y-%m-%d %H:%M} UTC", flush=True)
             asyncio.run(_open_once(Database(path)))
-        except DatabaseError as error:
+        except (BackupError, DatabaseError) as error:
             self._lock.release()
             raise StartError(error) from error
 
@@ -123,6 +134,7 @@ class Server:
             self.demo.launch(
                 server_port=port,
                 prevent_thread_lock=True,
+                share=False,
                 quiet=True,
                 app_kwargs={
                     "lifespan": self._lifespan,
@@ -146,18 +158,16 @@ class Server:
         except OSError as error:
             raise StartError(_taken(port)) from error
         self.demo.server.config.timeout_graceful_shutdown = CLOSE_SECONDS
-        if self.demo.share_url:
-            self._hosts.add(urlsplit(self.demo.share_url).hostname or "")
 
     @asynccontextmanager
-    async def _lifespan(self, app: Any) -> AsyncGenerator[dict[str, Services], None]:
+    async def _lifespan(self, app: Any) -> AsyncGenerator[dict[str, Any], None]:
         app.middleware_stack = self._guarded(app.middleware_stack)
         local = [served.model for served in self._agent.models if isinstance(served.model, LocalModel)]
         if local and local[0] is self._agent.models[0].model:
             local[0].start()  # Loads beside the first page. Others load when they are first asked.
         async with open_services(self._settings) as self._services:
             self._loop = asyncio.get_running_loop()
-            yield {"services": self._services}
+            yield {"services": self._services, "backup": self._backup}
         for model in local:
             model.close()
 
@@ -170,9 +180,9 @@ class Server:
 
     def _announce(self) -> None:
         print(f"Chat:          {self.demo.local_url}")
-        if self.demo.share_url:
-            print(f"Public link:   {self.demo.share_url}")
         print(f"Model:         {self._agent.model_name}")
+        if self._settings.backup is not None:
+            print(f"Backup:        {self._settings.backup}")
         print(f"Conversations: {self._settings.database}", flush=True)
 
     def _close(self) -> None:
@@ -181,6 +191,10 @@ class Server:
             with suppress(TimeoutError):
                 ending.result(timeout=3)
         self.demo.close(verbose=False)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
 
 
 async def _open_once(database: Database) -> None:

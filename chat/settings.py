@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import platformdirs
 from dotenv import load_dotenv
 from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, CliSettingsSource, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, CliImplicitFlag, CliSettingsSource, NoDecode, SettingsConfigDict
 
 LOCAL_MODEL = "local"
 """The model that needs no key and no network: see `chat.local_model`."""
@@ -61,6 +61,14 @@ class Settings(BaseSettings):
         default=platformdirs.user_data_path("parley") / "chat.db",
         description="The SQLite file that keeps the conversations.",
     )
+    backup: str | None = Field(
+        default=None,
+        description="Where snapshots of the database are kept, and restored from when it is gone: a directory, or a "
+        "private dataset as hf://datasets/<owner>/<name> with HF_TOKEN. When not set: nowhere.",
+    )
+    share: CliImplicitFlag[bool] = Field(
+        default=False, description="Also open a public link to the chat, as GRADIO_SHARE=true does."
+    )
     title: str = Field(default="Parley", min_length=1, description="The name of the chat, shown above it.")
     description: str = Field(
         default="Ask anything. Your conversation is saved as you go.",
@@ -85,7 +93,8 @@ class Settings(BaseSettings):
     history: int = Field(
         default=200,
         ge=1,
-        description="How many of a conversation's newest messages the model is given; all of them are kept.",
+        description="How many of a conversation's newest messages the model is given, up to twice as many while it "
+        "goes on; all of them are kept.",
     )
     max_file_mb: float = Field(
         default=20, gt=0, description="The largest file that can be attached to a message, in megabytes."

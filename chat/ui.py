@@ -25,6 +25,7 @@ from starlette.routing import Route
 
 from chat.abilities import accepted_media
 from chat.attachments import Limits, Sent, prompt_of
+from chat.backup_line import BACKUP_ROUTE, backup_line, first_line
 from chat.choice_form import choice_form
 from chat.choices import Choice
 from chat.database import DatabaseError, DatabaseUnavailable
@@ -56,6 +57,8 @@ _PARTS = (
     ("script", "decisions.js"),
     ("script", "attachments.js"),
     ("script", "sidebar.js"),
+    ("style", "backup.css"),
+    ("script", "backup.js"),
     ("script", "search.js"),
     ("script", "page.js"),
 )
@@ -159,6 +162,7 @@ class ChatPage(gr.ChatInterface):
             elem_id="status",
         )
         self._render_decisions()
+        self._render_backup_line()
         newest = gr.Button("Newest messages", size="sm", elem_id="newest")
         self.choice = gr.HTML(
             value=self._chosen(Choice()),
@@ -220,6 +224,17 @@ class ChatPage(gr.ChatInterface):
                 elem_id="decisions",
             )
         column.children.insert(column.children.index(self.chatbot) + 1, column.children.pop())
+
+    def _render_backup_line(self) -> None:
+        line = first_line(self._settings)
+        if line is not None:
+            gr.HTML(
+                value=line,
+                html_template="<p>${value}</p>",
+                js_on_load="parleyBackup.start(props)" if self._settings.backup else None,
+                apply_default_css=False,
+                elem_id="backup",
+            )
 
     def _chosen(self, choice: Choice) -> dict[str, object]:
         """The form of what is chosen, and what can then be attached, which the page's script goes by.
@@ -428,6 +443,7 @@ ROUTES = [
     Route(HEALTH_ROUTE, health),
     *EXPORT_ROUTES,
     *SIDEBAR_ROUTES,
+    Route(BACKUP_ROUTE, backup_line),
     *SEARCH_ROUTES,
 ]
 

@@ -175,10 +175,10 @@ def _ask_hub(repo: str, file: str) -> "HfFileMetadata":
     from huggingface_hub import get_hf_file_metadata, hf_hub_url  # pyright: ignore[reportUnknownVariableType] # bare dict
     from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
 
-    url = hf_hub_url(repo, file, endpoint=_endpoint())
+    url = hf_hub_url(repo, file, endpoint=hub_endpoint())
     try:
-        return _within(
-            PREFLIGHT_SECONDS, lambda: get_hf_file_metadata(url, timeout=PREFLIGHT_SECONDS, endpoint=_endpoint())
+        return within(
+            PREFLIGHT_SECONDS, lambda: get_hf_file_metadata(url, timeout=PREFLIGHT_SECONDS, endpoint=hub_endpoint())
         )
     except (EntryNotFoundError, RepositoryNotFoundError) as error:
         raise LocalModelError(
@@ -189,12 +189,12 @@ def _ask_hub(repo: str, file: str) -> "HfFileMetadata":
         raise _HubSilentError(one_line(error)) from error
 
 
-def _endpoint() -> str | None:
+def hub_endpoint() -> str | None:
     # Given to each call, because the library reads the variable once, when it is imported.
     return os.environ.get("HF_ENDPOINT") or None
 
 
-def _within(seconds: float, call: Callable[[], T]) -> T:
+def within(seconds: float, call: Callable[[], T]) -> T:
     # In a thread of its own, because no timeout of an HTTP client covers resolving the host's name.
     answer: Future[T] = Future()
 
@@ -216,7 +216,7 @@ def _download(repo: str, file: str, revision: str | None, cache: Path) -> Path:
 
     _say(f"Downloading {file} from the hub, once.")
     try:
-        return Path(hf_hub_download(repo, file, revision=revision, cache_dir=cache / "hub", endpoint=_endpoint()))
+        return Path(hf_hub_download(repo, file, revision=revision, cache_dir=cache / "hub", endpoint=hub_endpoint()))
     except Exception as error:  # As in `_ask_hub`, and its transfer extension adds errors without a common type.
         raise _HubSilentError(one_line(error)) from error
 

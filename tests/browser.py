@@ -1,13 +1,16 @@
 """The chat as its visitors meet it: the real program in a process of its own, and a real browser. A pytest plugin."""
 
+import multiprocessing
 import os
+import runpy
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from queue import Empty, Queue
 
@@ -47,21 +50,17 @@ class Chat:
             **environment,
         }
         self.lines: list[str] = []
-        self.process: subprocess.Popen[str]
+        self.process: BaseProcess
         self.start()
 
     def start(self) -> None:
         """Start it, and return when it serves."""
-        self.process = subprocess.Popen(
-            [sys.executable, "app.py", *self._arguments],
-            cwd=ROOT,
-            env=self._environment,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
+        written, output = _FORKS.Pipe(duplex=False)
+        self.process = _FORKS.Process(target=_run, args=(self._arguments, self._environment, output))
+        self.process.start()
+        output.close()
         lines: Queue[str | None] = Queue()
-        self._reader = threading.Thread(target=self._read, args=(self.process, lines), daemon=True)
+        self._reader = threading.Thread(target=self._read, args=(written, lines), daemon=True)
         self._reader.start()
         while True:
             try:
@@ -81,7 +80,7 @@ class Chat:
 
     def stop(self) -> int:
         """Ask it to end, as a terminal or a service manager does; its exit code."""
-        self.process.send_signal(signal.SIGTERM)
+        self.process.terminate()
         return self._ended()
 
     @property
@@ -90,17 +89,34 @@ class Chat:
         return "\n".join(self.lines)
 
     def _ended(self) -> int:
-        code = self.process.wait(timeout=20)
+        self.process.join(timeout=20)
+        assert self.process.exitcode is not None, "The chat does not end."
         self._reader.join()
-        return code
+        return self.process.exitcode
 
-    def _read(self, process: subprocess.Popen[str], lines: Queue[str | None]) -> None:
-        assert process.stdout is not None
-        with process.stdout as output:
+    def _read(self, written: Connection, lines: Queue[str | None]) -> None:
+        with written, os.fdopen(written.fileno(), closefd=False) as output:
             for line in output:
                 self.lines.append(line.rstrip())
                 lines.put(line)
         lines.put(None)
+
+
+# A process for each chat, which has imported what takes seconds to import and nothing of the chat's own.
+_FORKS = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
+_FORKS.set_forkserver_preload(["gradio", "pydantic_ai", "pydantic_ai.models.function", "pydantic_ai.models.openai"])
+
+
+def _run(arguments: Sequence[str], environment: Mapping[str, str], output: Connection) -> None:
+    """What `python app.py <arguments>` does, in a process that is there already."""
+    for stream in (1, 2):
+        os.dup2(output.fileno(), stream)
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(ROOT)
+    sys.argv = ["app.py", *arguments]
+    sys.path.insert(0, str(ROOT))
+    runpy.run_path("app.py", run_name="__main__")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

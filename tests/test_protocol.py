@@ -134,7 +134,8 @@ def test_a_server_whose_tool_blocks_ends_when_it_is_told_to(start_chat: Callable
             async for messages, _ in frames:
                 if re.search("Tool: block", str(messages)):
                     chat.process.terminate()
-                    assert await asyncio.to_thread(chat.process.wait, 3) == 0
+                    await asyncio.to_thread(chat.process.join, 3)
+                    assert chat.process.exitcode == 0
                     return
 
     asyncio.run(begin())

@@ -138,7 +138,8 @@ class TestConnection:
         send(page, "slow 200")
         expect(page.locator(".bot.message")).to_contain_text("word4")
         chat.process.terminate()
-        assert chat.process.wait(timeout=3) == 0
+        chat.process.join(timeout=3)
+        assert chat.process.exitcode == 0
         with sqlite3.connect(chat.database) as database:
             [(message,)] = database.execute("SELECT message FROM entry WHERE message LIKE '%\"response\"%'").fetchall()
             [(outcome,)] = database.execute("SELECT kind FROM outcome").fetchall()

@@ -37,6 +37,8 @@ def test_every_setting_can_be_given_as_a_variable_and_as_a_flag(directory: Path)
         "models": "openai:gpt-5, local",
         "deps": "my_agent:deps",
         "database": str(directory / "chat.db"),
+        "backup": str(directory / "backup"),
+        "share": "true",
         "title": "My chat",
         "description": "Ask me.",
         "examples": "One?| Two, or three? |",
@@ -54,6 +56,7 @@ def test_every_setting_can_be_given_as_a_variable_and_as_a_flag(directory: Path)
         "database": directory / "chat.db",
         "models": ("openai:gpt-5", "local"),
         "examples": ("One?", "Two, or three?"),
+        "share": True,
         "timeout": 12.5,
         "max_runs": 3,
         "history": 50,
@@ -65,7 +68,7 @@ def test_every_setting_can_be_given_as_a_variable_and_as_a_flag(directory: Path)
     }
     assert values.keys() == Settings.model_fields.keys()
     flags = [word for name, value in values.items() for word in (f"--{name.replace('_', '-')}", value)]
-    flags.remove("true")  # The flag alone says so.
+    flags = [word for word in flags if word != "true"]  # The flag alone says so.
     assert read_settings(flags).model_dump() == expected
     os.environ.update({f"CHAT_{name.upper()}": value for name, value in values.items()})
     assert read_settings([]).model_dump() == expected

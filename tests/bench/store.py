@@ -94,7 +94,7 @@ async def _by_messages(services: Services, quick: bool) -> Table:
     ]
     note = (
         f"Medians of {often} repetitions, of {seldom} for sending. The model of what is sent answers at once with one "
-        "word; it is sent the whole conversation."
+        "word; it is sent the newest messages only."
     )
     columns = ("ms, by stored messages of the conversation", *(f"{size:,}" for size in MESSAGES), "ratio", "target")
     return Table("A turn in a long conversation", columns, rows, note)
