@@ -7,13 +7,13 @@ them, as base64; in a zip they are light, as in the database (`chat.files`), and
 
 import json
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from pydantic_ai import RunUsage
 
 from chat.journal import OutcomeKind
+from chat.library import Place
 
 FORMAT = "parley-conversation"
 VERSION = 1
@@ -73,7 +73,8 @@ class ArchivedConversation(BaseModel):
     choice: dict[str, Any] = {}
     forked_from: str | None = None
     forked_at: str | None = None
-    updated_at: datetime
+    updated_at: AwareDatetime
+    place: Place = "listed"
 
 
 def opening(conversation: ArchivedConversation) -> str:

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from pydantic_ai.messages import BinaryContent, TextContent, UserContent
+from pydantic_ai import ModelMessage, ModelRequest
+from pydantic_ai.messages import BinaryContent, TextContent, UserContent, UserPromptPart
 
 from chat.abilities import TEXT
-from chat.file_render import text_file
+from chat.file_render import is_text_file, text_file
 from chat.files import LONGEST_NAME
 from chat.kinds import kinds_text
 from chat.markup import size_text
@@ -84,6 +85,30 @@ async def prompt_of(sent: Sent, limits: Limits | None) -> str | list[UserContent
     contents = await asyncio.to_thread(lambda: [_content(file, limits) for file in sent.files])
     _check_length(text, contents)
     return [*contents, text] if text else list(contents)
+
+
+def edited_prompt(message: ModelMessage, text: str) -> ModelRequest:
+    """A request with a prompt, saying `text` instead of what a person typed there. Its files stay, before the text.
+
+    Raises:
+        PromptRefused: If it is blank and has no files, is too long, or can't be stored.
+    """
+    prompts = [part for part in message.parts if isinstance(part, UserPromptPart)]
+    if not isinstance(message, ModelRequest) or not prompts:
+        raise PromptRefused("What was spoken can't be edited. Write a message instead.")
+    contents = [item for prompt in prompts for item in _attached(prompt)]
+    text = prompt_from(text) if text.strip() or not contents else ""
+    _check_length(text, contents)
+    said = UserPromptPart([*contents, text] if text else contents) if contents else UserPromptPart(text)
+    others = [part for part in message.parts if not isinstance(part, UserPromptPart)]
+    return ModelRequest(parts=[*others, said], instructions=message.instructions)
+
+
+def _attached(prompt: UserPromptPart) -> list[UserContent]:
+    """What a prompt holds beside what a person typed."""
+    if isinstance(prompt.content, str):
+        return []
+    return [item for item in prompt.content if not isinstance(item, str | TextContent) or is_text_file(item)]
 
 
 def _file_from(value: object) -> SentFile:

@@ -155,6 +155,50 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "INSERT INTO lineage VALUES (lower(hex(randomblob(8))))",
     ),
     (
+        # What an imported conversation was in its file: the same file again brings nothing new.
+        """CREATE TABLE origin (
+            conversation_id TEXT PRIMARY KEY NOT NULL REFERENCES conversation (conversation_id) ON DELETE CASCADE,
+            source TEXT NOT NULL
+        ) STRICT, WITHOUT ROWID""",
+        "CREATE INDEX origin_by_source ON origin (source)",
+    ),
+    (
+        # Which conversation stored an entry: forks share entries, but what follows one in a fork is the fork's alone.
+        "ALTER TABLE entry ADD COLUMN stored_by TEXT",
+        """WITH RECURSIVE
+        shared (conversation_id, id) AS (
+            SELECT conversation_id, forked_at FROM conversation WHERE forked_at IS NOT NULL
+            UNION
+            SELECT shared.conversation_id, entry.parent_id FROM shared JOIN entry ON entry.id = shared.id
+            WHERE entry.parent_id IS NOT NULL
+        ),
+        tip (conversation_id, id) AS (
+            SELECT conversation_id, head_id FROM conversation WHERE head_id IS NOT NULL
+            UNION SELECT conversation_id, entry_id FROM branch
+            EXCEPT SELECT conversation_id, id FROM shared
+        ),
+        own (conversation_id, id) AS (
+            SELECT conversation_id, id FROM tip
+            UNION
+            SELECT own.conversation_id, entry.parent_id FROM own JOIN entry ON entry.id = own.id
+            WHERE entry.parent_id IS NOT NULL AND NOT EXISTS (
+                SELECT 1 FROM shared WHERE conversation_id = own.conversation_id AND id = entry.parent_id)
+        )
+        UPDATE entry SET stored_by = own.conversation_id FROM own WHERE own.id = entry.id""",
+        "CREATE INDEX entry_by_conversation ON entry (stored_by, parent_id)",
+        # The calls that waited for a decision in a history when it was left.
+        "ALTER TABLE branch ADD COLUMN deferred_tool_requests TEXT",
+        # What is noted of a turn is noted of one version: by the entry that its reply begins with, not by the prompt's.
+        *(
+            f"""UPDATE OR REPLACE {table} SET entry_id = coalesce((
+                SELECT reply.id FROM entry AS reply
+                WHERE reply.parent_id = {table}.entry_id AND json_extract(reply.message, '$.kind') = 'response'
+                ORDER BY reply.rowid DESC LIMIT 1), entry_id)
+            WHERE NOT EXISTS (SELECT 1 FROM conversation WHERE head_id = {table}.entry_id)"""
+            for table in ("outcome", "timing", "brief")
+        ),
+    ),
+    (
         # What owners can find: see `search_index`. A document without an entry is the title of its conversation.
         """CREATE TABLE search_owner (
             id INTEGER PRIMARY KEY,

@@ -32,11 +32,13 @@ from chat.archive import (
 from chat.database import Database
 from chat.files import FORBIDDEN_IN_NAMES, Files, StoredFile, file_of, mark, places_in
 from chat.identity import Owner
+from chat.library import PLACES, UNTITLED
 from chat.markdown_file import markdown
 from chat.markup import inert
 from chat.render import starts_turn
 from chat.store import message_json, messages_from_json
 from chat.transcript import transcript
+from chat.withheld import without_withheld
 from chat.zip_stream import ZipStream
 
 READ_AT_ONCE = 100
@@ -47,8 +49,6 @@ ZIPS_AT_ONCE = 2
 
 LONGEST_NAME = 80
 """Characters of an exported file's name, before its ending."""
-
-UNTITLED = "Untitled"
 
 Form = Literal["markdown", "json"]
 
@@ -71,7 +71,7 @@ _KEPT = """
         UNION
         SELECT entry.parent_id FROM entry JOIN kept ON entry.id = kept.id WHERE entry.parent_id IS NOT NULL
     )
-    SELECT entry.id FROM entry JOIN kept USING (id) ORDER BY position, entry.id
+    SELECT entry.id FROM entry JOIN kept USING (id) ORDER BY position, entry.rowid
 """
 
 _HAS_FILES = """
@@ -130,11 +130,18 @@ class _Names:
 
 
 class Exports:
-    """The conversations of owners as files, from a database that is open."""
+    """The conversations of owners as files, from a database that is open.
 
-    def __init__(self, database: Database, files: Files) -> None:
+    Args:
+        database: The database.
+        files: The files in it.
+        show_system: Whether visitors are told also what only the model is: see `chat.withheld`.
+    """
+
+    def __init__(self, database: Database, files: Files, *, show_system: bool = False) -> None:
         self._database = database
         self._files = files
+        self._show_system = show_system
         self._zips: dict[tuple[Owner, str], Progress] = {}
         self._places = asyncio.Semaphore(ZIPS_AT_ONCE)
 
@@ -209,7 +216,7 @@ class Exports:
         async for rows in self._rows(tips):
             lines: list[str] = []
             for row in rows:
-                message = row["message"]
+                message = row["message"] if self._show_system else without_withheld(row["message"])
                 if places := places_in(message):
                     [parsed] = messages_from_json([message])
                     light = mark(parsed, places)
@@ -291,11 +298,13 @@ def _conversation(row: Any) -> ArchivedConversation:
         head=row["head_id"],
         branches=json.loads(row["branches"]),
         usage=_USAGE.validate_json(row["usage"]),
-        deferred_tool_requests=None if deferred is None else json.loads(deferred),
+        # Their metadata is for the program that made them.
+        deferred_tool_requests=None if deferred is None else {**json.loads(deferred), "metadata": {}},
         choice=json.loads(row["choice"] or "{}"),
         forked_from=row["forked_from"],
         forked_at=row["forked_at"],
         updated_at=datetime.fromisoformat(row["updated_at"]),
+        place=PLACES[int(row["place"])],
     )
 
 

@@ -14,11 +14,11 @@ import mimetypes
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self, TypedDict, cast
 
 from pydantic_ai import ModelMessage
-from pydantic_ai.messages import BaseToolReturnPart, BinaryContent, FilePart, SpeechPart, UserPromptPart
+from pydantic_ai.messages import BaseToolReturnPart, BinaryContent, FilePart, SpeechPart, TextPart, UserPromptPart
 
 from chat.database import Database
 
@@ -97,6 +97,27 @@ class Files:
             raise LookupError(f"File {data.file_id!r} is not in the store.")
         return row["data"]
 
+    async def to_send(self, messages: Sequence[ModelMessage], most: int) -> list[ModelMessage]:
+        """Messages as a model is given them, with the data of their newest files: at most `most` bytes in all.
+
+        The last message has all of its own. Of what came before the first that is too much, the model is told the name.
+        The messages themselves stay as they are.
+
+        Raises:
+            LookupError: If a file was deleted meanwhile.
+        """
+        left, sent = most, dict[int, bytes]()
+        read: dict[str, bytes] = {}
+        for message in reversed(messages):
+            for content in reversed(binary_contents(message)):
+                file = file_of(content)
+                left -= 0 if file is None or file.id in read else file.size
+                if file is not None and (left >= 0 or message is messages[-1]):
+                    if file.id not in read:
+                        read[file.id] = await self.read(content)
+                    sent[id(content)] = read[file.id]
+        return [_with_data(message, sent) for message in messages]
+
     async def put_back(self, contents: Sequence[BinaryContent]) -> None:
         """Make light content whole. Each file is read once, and shared by all who have it.
 
@@ -167,6 +188,34 @@ def mark(message: ModelMessage, places: Sequence[Place]) -> list[BinaryContent]:
     return contents
 
 
+def _with_data(message: ModelMessage, data: Mapping[int, bytes]) -> ModelMessage:
+    """A message as a model is given it; `data` is that of its files, by the content's `id()`."""
+
+    def give(at: _At, content: BinaryContent) -> BinaryContent | str:
+        if id(content) not in data:
+            return content if file_of(content) is None else f"[{_name(content)} was here. It is not sent again.]"
+        if content.data is data[id(content)]:
+            return content
+        whole = copy(content)
+        whole.data = data[id(content)]
+        return whole
+
+    if not binary_contents(message):
+        return message
+    changed = _changed(message, give)
+    changed.parts = [_told(part) for part in changed.parts]  # pyright: ignore[reportAttributeAccessIssue]  # each part stays of a kind that the message can have
+    return changed
+
+
+def _told(part: Any) -> Any:
+    """A part that can hold nothing but a file, when that is only named."""
+    if isinstance(part, FilePart) and isinstance(cast("object", part.content), str):
+        return TextPart(cast("str", part.content))
+    if isinstance(part, SpeechPart) and isinstance(cast("object", part.audio), str):
+        return replace(part, audio=None)
+    return part
+
+
 _BEFORE_PLACES = '{"parley_files":'
 
 
@@ -185,7 +234,7 @@ def places_in(message_json: str) -> list[Place]:
 
 
 _At = tuple[str | int, ...]
-_Change = Callable[[_At, BinaryContent], BinaryContent]
+_Change = Callable[[_At, BinaryContent], BinaryContent | str]
 
 
 def _changed(message: ModelMessage, change: _Change) -> ModelMessage:
@@ -265,5 +314,12 @@ def _name(content: BinaryContent) -> str:
         "".join(filter(str.isprintable, content.identifier)).translate(FORBIDDEN_IN_NAMES).strip(". ")[-LONGEST_NAME:]
     )
     if "." not in name:
-        name += mimetypes.guess_extension(content.media_type, strict=False) or ""
+        name += mimetypes.guess_extension(content.media_type, strict=False) or _ending(content)
     return name or "file"
+
+
+def _ending(content: BinaryContent) -> str:
+    try:
+        return f".{content.format}"
+    except ValueError:  # A kind that no model takes.
+        return ""

@@ -101,7 +101,7 @@ class Journal:
     async def finish(
         self,
         conversation_id: str,
-        prompt_id: str,
+        entry_id: str,
         outcome: Outcome | None,
         timing: Timing | None = None,
         brief: Brief | None = None,
@@ -110,31 +110,32 @@ class Journal:
     ) -> None:
         """Drop a run's checkpoints, and note how its turn ended when it has no whole reply, and what time it took.
 
-        With `unread`, note too that nobody saw it end. What was noted of an earlier reply to the same prompt is
-        forgotten, but for what the model was told when this one's wasn't told anew.
+        It is noted of the entry that the reply begins with, so that each version of a reply has its own; of the
+        prompt's when nothing came of it. What was noted there before is forgotten, but for what the model was told when
+        it wasn't told anew. With `unread`, it is noted too that nobody saw it end.
         """
 
         def finish(change: Transaction) -> None:
             change.execute("DELETE FROM checkpoint WHERE conversation_id = ?", (conversation_id,))
-            change.execute("DELETE FROM outcome WHERE entry_id = ?", (prompt_id,))
-            change.execute("DELETE FROM timing WHERE entry_id = ?", (prompt_id,))
+            change.execute("DELETE FROM outcome WHERE entry_id = ?", (entry_id,))
+            change.execute("DELETE FROM timing WHERE entry_id = ?", (entry_id,))
             if unread:
                 change.execute("UPDATE conversation SET unread = 1 WHERE conversation_id = ?", (conversation_id,))
             if outcome is not None:
                 change.execute(
                     "INSERT INTO outcome (entry_id, kind, sentence) SELECT id, ?, ? FROM entry WHERE id = ?",
-                    (outcome.kind, outcome.sentence, prompt_id),
+                    (outcome.kind, outcome.sentence, entry_id),
                 )
             if timing is not None:
                 change.execute(
                     "INSERT INTO timing (entry_id, seconds, parts) SELECT id, ?, ? FROM entry WHERE id = ?",
-                    (timing.seconds, json.dumps(dict(timing.parts)), prompt_id),
+                    (timing.seconds, json.dumps(dict(timing.parts)), entry_id),
                 )
             if brief is not None:
                 change.execute(
                     """INSERT INTO brief (entry_id, content) SELECT id, ? FROM entry WHERE id = ?
                     ON CONFLICT (entry_id) DO UPDATE SET content = excluded.content""",
-                    (_BRIEF.dump_json(brief).decode(), prompt_id),
+                    (_BRIEF.dump_json(brief).decode(), entry_id),
                 )
 
         await self._database.change(finish)
@@ -153,14 +154,14 @@ class Journal:
         return [Unfinished(*key, partial.messages()) for key, partial in partials.items()]
 
     async def outcomes(self, entry_ids: Sequence[str]) -> dict[str, Outcome]:
-        """How the turns that these entries began ended, for those that have no whole reply."""
+        """How turns ended that have no whole reply, by the entries of which it was noted."""
         rows = await self._database.rows(
             "SELECT * FROM outcome WHERE entry_id IN (SELECT value FROM json_each(?))", (json.dumps(list(entry_ids)),)
         )
         return {row["entry_id"]: Outcome(row["kind"], row["sentence"]) for row in rows}
 
     async def timings(self, entry_ids: Sequence[str]) -> dict[str, Timing]:
-        """How long the turns that these entries began took, as far as it is known."""
+        """How long turns took, as far as it is known, by the entries of which it was noted."""
         rows = await self._database.rows(
             "SELECT * FROM timing WHERE entry_id IN (SELECT value FROM json_each(?))", (json.dumps(list(entry_ids)),)
         )

@@ -20,7 +20,7 @@ UNTITLED = "Untitled"
 Place = Literal["archived", "listed", "pinned"]
 """Where an owner keeps a conversation. In the database it is the number of the place, from 0, in this order."""
 
-_PLACES: tuple[Place, ...] = get_args(Place)
+PLACES: tuple[Place, ...] = get_args(Place)
 
 _LISTED = """
     SELECT conversation_id, title, updated_at, place, unread, deferred_tool_requests IS NOT NULL AS waits
@@ -67,7 +67,7 @@ class Mark:
             ValueError: If it has another form.
         """
         place, time, conversation_id = value.split(" ", 2)
-        if place not in _PLACES:
+        if place not in PLACES:
             raise ValueError(f"There is no place {place!r}.")
         return cls(place, time, conversation_id)
 
@@ -86,9 +86,9 @@ class Library:
         Those that are pinned come first, then the most recently changed. Archived ones are a list of their own.
         """
         place, time, conversation_id = (
-            (_PLACES.index(after.place), after.time, after.conversation_id)
+            (PLACES.index(after.place), after.time, after.conversation_id)
             if after is not None
-            else (1 if archived else len(_PLACES), "", "")  # Greater than all of them.
+            else (1 if archived else len(PLACES), "", "")  # Greater than all of them.
         )
         rows = await self._database.rows(
             _PAGE,
@@ -122,7 +122,7 @@ class Library:
         """Put a conversation in another place; whether the owner has it."""
         return await self._change(
             "UPDATE conversation SET place = ? WHERE conversation_id = ? AND scope = ?",
-            (_PLACES.index(place), conversation_id, owner),
+            (PLACES.index(place), conversation_id, owner),
         )
 
     async def see(self, owner: Owner, conversation_id: str) -> bool:
@@ -167,7 +167,7 @@ def _mark(row: sqlite3.Row) -> Mark:
 
 
 def _place(number: int) -> Place:
-    return _PLACES[number]
+    return PLACES[number]
 
 
 def _listed(row: sqlite3.Row) -> Listed:

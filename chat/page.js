@@ -12,6 +12,7 @@ const parley = (() => {
   let asked = null; // The same, until it is shown.
   let chosenFor = null; // The conversation whose choices the form shows.
   let chosen = null; // The decisions on their way.
+  let action = null; // What is done at a message, on its way: `wanted`, when it was `sent`, and a text it gives back.
 
   // What is typed outlives a reload, which Gradio makes by itself after a lost connection.
   const draft = {
@@ -33,6 +34,42 @@ const parley = (() => {
     scroll.follow();
     trigger("submit");
   });
+
+  const messageBar = parleyMessageBar(status, act, (entry) => {
+    const address = new URL(location.pathname, location.href);
+    address.searchParams.set("c", inAddress());
+    address.searchParams.set("m", entry);
+    return address.href;
+  });
+
+  // Nothing is done twice: what was begun is done, or never arrived.
+  const acting = () => action && Date.now() - action.sent < 5000;
+
+  function act(wanted, text = null) {
+    if (pending || status().phase !== "idle" || acting()) return null;
+    action = { wanted, text, sent: Date.now() };
+    if (wanted.do !== "switch") scroll.follow();
+    parleyMessageBar.trigger("submit");
+    return action.sent;
+  }
+
+  function settleAction({ acted, failed, opened }) {
+    if (!action || acted !== action.sent) return;
+    const { text } = action;
+    action = null;
+    if (failed) return;
+    if (opened && opened !== inAddress()) {
+      setAddress(opened, "pushState");
+      listen();
+    }
+    if (text) {
+      returned = { text, files: [] };
+      trigger("clear");
+    }
+  }
+
+  // What the server knows better needn't travel to it.
+  const light = ({ turns, counts, pending, ...value }) => value;
 
   function setAddress(conversation, change, message = null) {
     const address = new URL(location.href);
@@ -68,7 +105,7 @@ const parley = (() => {
   function compare() {
     const { phase, token, conversation } = status();
     const news = announced[inAddress()];
-    if (pending || !inAddress() || phase !== "idle") return;
+    if (pending || acting() || !inAddress() || phase !== "idle") return;
     if ((news !== undefined && news !== token) || conversation !== inAddress()) refresh();
   }
 
@@ -106,6 +143,7 @@ const parley = (() => {
     painted = Date.now();
     if (!document.body.dataset.phase) requestAnimationFrame(restoreDraft);
     settle(value);
+    settleAction(value);
     // A message has taken what was chosen before it; another conversation has its own.
     if (value.conversation !== chosenFor) {
       chosenFor = value.conversation;
@@ -115,6 +153,7 @@ const parley = (() => {
     document.body.dataset.phase = pending ? "sending" : value.phase;
     asked = null;
     decisions.show(value.conversation === inAddress() ? value : {});
+    messageBar.frame(value);
     if (value.target != null) scroll.find();
     if (span) span = scroll.following ? null : { first: value.first, last: value.last };
     if (value.conversation === null && value.notice && inAddress()) setAddress(null, "replaceState");
@@ -178,6 +217,7 @@ const parley = (() => {
     newest() {
       setAddress(inAddress(), "replaceState");
       span = asked = null;
+      status().target = null;
       const elsewhere = status().last != null;
       if (elsewhere) asked = {}; // Nothing else is asked for on the way there.
       scroll.follow();
@@ -203,7 +243,7 @@ const parley = (() => {
       return [
         first ? { text: pending.text, files: pending.files } : message,
         {
-          ...value,
+          ...light(value),
           conversation: inAddress(),
           span,
           sent: first ? pending.sent : null,
@@ -215,7 +255,18 @@ const parley = (() => {
     deciding(value) {
       span = null;
       // The number comes back, so that also a refusal, which changes nothing, is a change to the page.
-      return { ...value, conversation: inAddress(), span, decisions: chosen, decided: Date.now() };
+      return { ...light(value), conversation: inAddress(), span, decisions: chosen, decided: Date.now() };
+    },
+    acting(value) {
+      const { wanted, sent } = action;
+      // Another version is shown at the same place, as far as it is as long.
+      span = wanted.do === "switch" ? { first: value.first, last: value.last } : null;
+      return { ...light(value), conversation: inAddress(), span, action: wanted, acted: sent };
+    },
+    watching: light,
+    acts(element, models) {
+      messageBar.start(models);
+      element.addEventListener("click", (event) => event.target.closest("button") && act({ do: "bring back" }));
     },
     attached: ({ files }) => parleyAttachments.show(files),
     boxed({ text, files }) {

@@ -28,18 +28,19 @@ from pydantic_ai import (
 )
 from pydantic_ai.agent import AgentRunEvents
 from pydantic_ai.conversation import Conversation
-from pydantic_ai.conversation_store import ConversationConflict, ConversationEntry
+from pydantic_ai.conversation_store import ConversationConflict, ConversationEntry, ConversationRecord
 from pydantic_ai.exceptions import AgentRunError, ContentFilterError, OutputTokenLimitExceeded, UserError
 from pydantic_ai.messages import PartDeltaEvent, ToolResultEvent, UserContent, UserPromptPart
 from pydantic_core import PydanticSerializationError
 
+from chat.attachments import edited_prompt
 from chat.brief import Brief, brief_of
 from chat.changes import Changes
 from chat.choices import Choice, Choices
 from chat.database import DatabaseUnavailable
 from chat.decisions import OUTDATED, Decision, DecisionRefused, denied_instead, note_edited, results_of
 from chat.failures import log_failure, sentence_for
-from chat.files import binary_contents
+from chat.files import Files, binary_contents
 from chat.identity import Owner
 from chat.journal import Journal, Outcome, Progress, Unfinished
 from chat.memory import Spare
@@ -85,6 +86,13 @@ class ConversationMissing(Exception):
         super().__init__("This conversation does not exist.")
 
 
+class MessageMissing(Exception):
+    """A conversation has no such message. It may be another one's, deleted, or never have been."""
+
+    def __init__(self) -> None:
+        super().__init__("This message does not exist in this conversation.")
+
+
 class ShuttingDown(Exception):
     """The server is about to end and takes no more prompts."""
 
@@ -100,6 +108,10 @@ class Run:
         self.owner = owner
         self.conversation_id = conversation_id
         self.prompt_id = ""
+        self.reply_id = ""
+        """The entry that its reply begins with, of which is noted how it ended; the prompt's while there is none."""
+        self.model: str | None = None
+        """The name of the model that answers instead of the conversation's own."""
         self.begun: Sequence[ConversationEntry] = ()
         """What its turn holds already, when it had paused."""
         self.earlier: Timing = NO_TIME
@@ -108,7 +120,7 @@ class Run:
         """What was decided about the calls that its turn had paused for."""
         self.revision = ""
         self.history_size: int | None = 0
-        """Bytes of the conversation's messages before the prompt, as JSON; `None` when they are not read yet."""
+        """Bytes of the conversation's messages before the reply; `None` when they are not read yet."""
         self.state: State = "waiting"
         self.done = False
         self.place = 0
@@ -189,17 +201,20 @@ class Runs:
 
     Args:
         store: Where conversations are kept.
+        files: Where their files are kept.
         journal: Where runs are checkpointed.
         choices: What owners chose for their conversations.
         changes: Who is told that a conversation changed.
         timeout: Seconds that a reply may take.
         max_runs: How many are written at the same time; the others wait in line, first come, first served.
         history: How many of a conversation's newest messages its model is given at most.
+        history_bytes: How many bytes of the newest files in them. Those of the newest message are given in any case.
     """
 
     def __init__(
         self,
         store: SQLiteConversationStore,
+        files: Files,
         journal: Journal,
         choices: Choices,
         changes: Changes,
@@ -207,14 +222,18 @@ class Runs:
         timeout: float,
         max_runs: int,
         history: int,
+        history_bytes: int,
     ) -> None:
         self._store = store
+        self._light = store.light()
+        self._files = files
         self._journal = journal
         self._choices = choices
         self._changes = changes
         self._recent = RecentConversations()
         self._timeout = timeout
         self._history = history
+        self._history_bytes = history_bytes
         self._free = asyncio.Semaphore(max_runs)
         self._line: list[Run] = []
         self._active: dict[str, Run] = {}
@@ -277,6 +296,8 @@ class Runs:
                 taken = self._recent.take(owner, conversation_id)
                 # Else its end is enough to append to: the prompt is stored before the whole is read.
                 conversation, run.history_size = taken or (await self._end_of(run), None)
+            if run.history_size is not None:
+                run.history_size += _size([message])
             # Who writes instead of deciding denies what waits: the turn that had paused is over.
             conversation.messages.extend([*denied_instead(conversation.deferred_tool_requests), message])
             conversation.deferred_tool_requests = None
@@ -287,26 +308,66 @@ class Runs:
 
         return await self._start(owner, conversation_id or Conversation().conversation_id, agent, begin)
 
-    async def retry(self, owner: Owner, conversation_id: str, agent: ChatAgent) -> Run:
-        """Have the newest prompt of a conversation answered again. The reply it had stays stored, as a branch.
+    async def retry(
+        self,
+        owner: Owner,
+        conversation_id: str,
+        agent: ChatAgent,
+        prompt_id: str | None = None,
+        model: str | None = None,
+    ) -> Run:
+        """Have a prompt of a conversation answered again. The reply it had, and all after it, stays as a branch.
+
+        Args:
+            owner: Whose conversation it is.
+            conversation_id: The conversation.
+            agent: Who answers.
+            prompt_id: The prompt's entry; the newest one's by default.
+            model: The name of the model that answers this once; the conversation's own by default.
 
         Raises:
             ConversationBusy: If a reply is being written there.
             ConversationMissing: If the owner has no such conversation, or it holds no prompt.
+            MessageMissing: If the conversation has no such prompt.
             DatabaseUnavailable: If the database can't be changed now.
         """
 
         async def begin(run: Run) -> Conversation:
-            record = await self._store.read_record(conversation_id)
-            prompt = await self._newest_prompt(record.head_id) if record and record.scope == owner else None
-            if record is None or prompt is None:
+            record = await self._record(owner, conversation_id)
+            if prompt_id is not None:
+                prompt = await self.prompt(record, prompt_id)
+            elif (prompt := await self.newest_prompt(record.head_id)) is None:
                 raise ConversationMissing
-            run.prompt_id = prompt.id
-            run.history_size = None
+            run.prompt_id, run.model, run.history_size = prompt.id, model, None
             if record.head_id != prompt.id:
-                await self._store.branch(
-                    conversation_id, from_entry=prompt.id, expected_revision=record.revision, scope=owner
-                )
+                await self._store.continue_at(record, prompt.id)
+            return await self._end_of(run)
+
+        return await self._start(owner, conversation_id, agent, begin)
+
+    async def edit(self, owner: Owner, conversation_id: str, prompt_id: str, text: str, agent: ChatAgent) -> Run:
+        """Have a prompt answered as it should have been said. What it was, and all after it, stays as a branch.
+
+        Args:
+            owner: Whose conversation it is.
+            conversation_id: The conversation.
+            prompt_id: The prompt's entry. What is attached to it is attached to the new one too.
+            text: What it says now.
+            agent: Who answers.
+
+        Raises:
+            PromptRefused: If the text can't be sent.
+            ConversationBusy: If a reply is being written there.
+            ConversationMissing: If the owner has no such conversation.
+            MessageMissing: If the conversation has no such prompt.
+            DatabaseUnavailable: If the database can't be changed now.
+        """
+
+        async def begin(run: Run) -> Conversation:
+            record = await self._record(owner, conversation_id)
+            prompt = await self.prompt(record, prompt_id)
+            [edited] = await self._store.continue_at(record, prompt.parent_id, [edited_prompt(prompt.message, text)])
+            run.prompt_id, run.history_size = edited.id, None
             return await self._end_of(run)
 
         return await self._start(owner, conversation_id, agent, begin)
@@ -331,17 +392,16 @@ class Runs:
         """
 
         async def begin(run: Run) -> Conversation:
-            record = await self._store.read_record(conversation_id)
-            if record is None or record.scope != owner:
-                raise ConversationMissing
-            prompt = await self._newest_prompt(record.head_id)
+            record = await self._record(owner, conversation_id)
+            prompt = await self.newest_prompt(record.head_id)
             requests = record.deferred_tool_requests
             if requests is None or prompt is None or record.head_id is None or record.revision != token:
                 raise DecisionRefused(OUTDATED)
             run.decided = results_of(requests, decisions)
             run.prompt_id, run.history_size = prompt.id, None
             run.begun = await self._entries_after(record.head_id, prompt.id) or ()
-            run.earlier = (await self._journal.timings([prompt.id])).get(prompt.id, NO_TIME)
+            begun = [entry.id for entry in run.begun]
+            run.earlier = next(iter((await self._journal.timings(begun)).values()), NO_TIME)
             self._recent.take(owner, conversation_id)
             conversation = await self._end_of(run)
             if conversation.revision != token:
@@ -385,7 +445,7 @@ class Runs:
         """Read a conversation that is likely to be continued, so that its next reply begins as soon as a new one's."""
         kept = self._recent.take(owner, conversation_id)
         if kept is None:
-            conversation = await self._store.load(conversation_id, limit=self._history, scope=owner)
+            conversation = await self._light.load(conversation_id, limit=self._history, scope=owner)
             if conversation is None or conversation_id in self._active:
                 return
             kept = conversation, _size(conversation.messages)
@@ -393,7 +453,7 @@ class Runs:
 
     async def _end_of(self, run: Run) -> Conversation:
         """A conversation without its messages but the last: enough to append to."""
-        conversation = await self._store.load(run.conversation_id, limit=1, scope=run.owner)
+        conversation = await self._light.load(run.conversation_id, limit=1, scope=run.owner)
         if conversation is None:
             raise ConversationMissing
         return conversation
@@ -402,13 +462,33 @@ class Runs:
         """A conversation with the messages that its model is given."""
         if run.history_size is not None:
             return conversation
-        whole = await self._store.load(run.conversation_id, limit=self._history, scope=run.owner)
+        whole = await self._light.load(run.conversation_id, limit=self._history, scope=run.owner)
         if whole is None:  # Deleted meanwhile; what is written is then not kept.
             return conversation
         run.history_size = _size(whole.messages)
         return whole
 
-    async def _newest_prompt(self, head_id: str | None) -> ConversationEntry | None:
+    async def _record(self, owner: Owner, conversation_id: str) -> ConversationRecord:
+        record = await self._store.read_record(conversation_id)
+        if record is None or record.scope != owner:
+            raise ConversationMissing
+        return record
+
+    async def prompt(self, record: ConversationRecord, entry_id: str) -> ConversationEntry:
+        """A prompt of a conversation, in its history or in a branch that it left. Its message is light.
+
+        Raises:
+            MessageMissing: If the conversation has no such prompt.
+        """
+        position = await self._store.position(entry_id)
+        if position is not None and await self._store.line_of(record, entry_id) is not None:
+            for entry in await self._store.read_part(entry_id, position, position):
+                if starts_turn(entry.message):
+                    return entry
+        raise MessageMissing
+
+    async def newest_prompt(self, head_id: str | None) -> ConversationEntry | None:
+        """The newest prompt of the history that ends in `head_id`, if there is one. Its message is light."""
         last = await self._store.position(head_id) if head_id is not None else None
         while head_id is not None and last is not None and last >= 0:
             first = max(0, last - PROMPT_WITHIN + 1)
@@ -448,6 +528,7 @@ class Runs:
             raise
         run.revision = conversation.revision or ""
         run.progress.follows = run.begun[-1].id if run.begun else run.prompt_id
+        run.reply_id = run.begun[0].id if run.begun else run.prompt_id
         run.accepted.set_result(None)
         self._changes.announce(run.owner, run.conversation_id, run.token)
         self._keep_checkpoints()
@@ -518,11 +599,14 @@ class Runs:
         events: AgentRunEvents[Any] | None = None
         try:
             choice = await self._choices.read(run.owner, run.conversation_id)
+            if run.model is not None:
+                choice = choice.model_copy(update={"model": run.model})
+            messages = await self._files.to_send(conversation.messages, self._history_bytes)
             arguments = await agent.run_arguments(run.owner, run.conversation_id, choice)
             async with agent.agent.run_stream_events(
                 # A conversation's usage would count against the limits of each of its turns: after Pydantic AI's
                 # default of 50 requests nothing would be answered any more.
-                conversation=replace(conversation, usage=RunUsage()),
+                conversation=replace(conversation, messages=messages, usage=RunUsage()),
                 cancellation_token=run.cancellation,
                 infer_name=False,
                 deferred_tool_results=run.decided,
@@ -583,7 +667,7 @@ class Runs:
                     run.progress.take()
                     await self._journal.finish(
                         run.conversation_id,
-                        run.prompt_id,
+                        run.reply_id,
                         outcome,
                         timing,
                         run.brief,
@@ -610,7 +694,7 @@ class Runs:
         self, run: Run, conversation: Conversation, ending: _Ending, outcome: Outcome | None
     ) -> Outcome | None:
         try:
-            await self._store.save(conversation, scope=run.owner)
+            _note_reply(run, await self._store.save(conversation, scope=run.owner))
         except ConversationConflict:
             return await self._merge(run, conversation, ending, outcome)
         run.revision = conversation.revision or ""
@@ -623,7 +707,7 @@ class Runs:
         self, run: Run, conversation: Conversation, ending: _Ending, outcome: Outcome | None
     ) -> Outcome | None:
         """Put the reply after what somebody else stored while it was written; nobody's messages are replaced."""
-        stored = await self._store.load(run.conversation_id, limit=1, scope=run.owner)  # Its end, to append to.
+        stored = await self._light.load(run.conversation_id, limit=1, scope=run.owner)  # Its end, to append to.
         if stored is None:
             logger.warning("Conversation %s was deleted while a reply was written.", run.conversation_id)
             return outcome
@@ -633,31 +717,38 @@ class Runs:
         stored.usage += usage_of(ending.messages, ending.usage)
         stored.deferred_tool_requests = ending.deferred
         try:
-            await self._store.save(stored, scope=run.owner)
+            _note_reply(run, await self._store.save(stored, scope=run.owner))
         except ConversationConflict:
             return await self._merge(run, conversation, ending, outcome)
         run.revision = stored.revision or ""
         return outcome or Outcome("interrupted", "This conversation was also changed elsewhere meanwhile.")
 
     async def _recover(self, unfinished: Unfinished) -> None:
-        outcome, prompt_id = None, unfinished.follows
+        outcome, reply_id = None, unfinished.follows
         record = await self._store.read_record(unfinished.conversation_id)
         if record is not None and record.scope and record.head_id:
             entries = await self._entries_after(record.head_id, unfinished.follows)
             after = None if entries is None else [entry.message for entry in entries]
+            stored = entries or []
             # Else the reply had been saved when the process was killed, and only its checkpoints remained.
             if after is not None and (not after or starts_turn(after[0])):
-                conversation = await self._store.load(unfinished.conversation_id, limit=1, scope=record.scope)
+                conversation = await self._light.load(unfinished.conversation_id, limit=1, scope=record.scope)
                 if conversation is not None:  # Deleted by another program just now.
                     conversation.messages.extend(unfinished.messages)
                     conversation.usage += usage_of(unfinished.messages)
-                    await self._store.save(conversation, scope=record.scope)
+                    stored = await self._store.save(conversation, scope=record.scope)
                 after = unfinished.messages
             waits = record.deferred_tool_requests is not None
             outcome = None if after is None or waits or _is_whole(after) else INTERRUPTED
-            if after is not None and (prompt := await self._newest_prompt(unfinished.follows)) is not None:
-                prompt_id = prompt.id
-        await self._journal.finish(unfinished.conversation_id, prompt_id, outcome)
+            if after is not None:
+                reply_id = await self._reply_of(unfinished.follows, stored)
+        await self._journal.finish(unfinished.conversation_id, reply_id, outcome)
+
+    async def _reply_of(self, follows: str, stored: Sequence[ConversationEntry]) -> str:
+        """The first entry of the reply of which these entries follow one: its turn may have paused there."""
+        prompt = await self.newest_prompt(follows)
+        begun = await self._entries_after(follows, prompt.id) if prompt is not None else None
+        return next((entry.id for entry in (*(begun or ()), *stored)), follows)
 
     async def _entries_after(self, head_id: str, entry_id: str) -> list[ConversationEntry] | None:
         """What follows an entry in the history that ends in `head_id`; `None` when it isn't in it."""
@@ -700,6 +791,11 @@ class Runs:
             return
         for run in runs:
             _set_trouble(run, trouble)
+
+
+def _note_reply(run: Run, stored: Sequence[ConversationEntry]) -> None:
+    if stored and not run.begun:
+        run.reply_id = stored[0].id
 
 
 def _put_back(runs: Sequence[Run], taken: Sequence[Progress]) -> None:

@@ -24,6 +24,7 @@ from chat.doors import JOIN, RUN, Doors, Uploads
 from chat.edge import SPACES_FRAME, Edge, Hosts
 from chat.failures import SecretsFilter
 from chat.identity import VisitorCookie
+from chat.import_route import IMPORT
 from chat.local_model import LocalModel
 from chat.models import AgentError, choose_agent
 from chat.policy import PagePolicy, Policy
@@ -175,7 +176,8 @@ class Server:
         """Gradio's app behind ours. Around its own middleware, which would give any site's page what it asks for."""
         doors = Doors(app, uploads=self._uploads, reloads=bool(os.environ.get("GRADIO_WATCH_DIRS")))
         files = int(self._settings.max_file_mb * 1_000_000) * self._settings.max_files
-        limits = {"": files + BODY_BYTES, JOIN: TEXT_BYTES, RUN: TEXT_BYTES}
+        imports = int(self._settings.max_import_mb * 1_000_000)
+        limits = {"": files + BODY_BYTES, JOIN: TEXT_BYTES, RUN: TEXT_BYTES, IMPORT: imports + BODY_BYTES}
         return Edge(VisitorCookie(doors), hosts=self._hosts, policy=self._policy, limits=limits)
 
     def _announce(self) -> None:

@@ -10,12 +10,14 @@ from chat.database import Database
 from chat.deletions import Deletions
 from chat.exports import Exports
 from chat.files import Files
+from chat.imports import Imports
 from chat.journal import Journal
 from chat.library import Library
 from chat.runs import Runs
 from chat.search import Search
 from chat.settings import Settings
 from chat.store import SQLiteConversationStore
+from chat.versions import Versions
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class Services:
     changes: Changes
     runs: Runs
     exports: Exports
+    imports: Imports
+    versions: Versions
     search: Search
 
     async def end_runs(self) -> None:
@@ -50,16 +54,18 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services, None]:
     async with Database(settings.database) as database:
         store, journal, changes = SQLiteConversationStore(database), Journal(database), Changes()
         choices = Choices(database)
+        files = Files(database)
         runs = Runs(
             store,
+            files,
             journal,
             choices,
             changes,
             timeout=settings.timeout,
             max_runs=settings.max_runs,
             history=settings.history,
+            history_bytes=int(settings.history_mb * 1_000_000),
         )
-        files = Files(database)
         deletions = Deletions(store, runs, changes)
         services = Services(
             database,
@@ -71,7 +77,9 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services, None]:
             journal,
             changes,
             runs,
-            Exports(database, files),
+            Exports(database, files, show_system=settings.show_system),
+            Imports(database, store, largest=int(settings.max_import_mb * 1_000_000)),
+            Versions(database, store, runs, changes),
             Search(database),
         )
         await runs.recover()

@@ -96,10 +96,19 @@ class Settings(BaseSettings):
         description="How many of a conversation's newest messages the model is given, up to twice as many while it "
         "goes on; all of them are kept.",
     )
+    history_mb: float = Field(
+        default=30,
+        ge=0,
+        description="How many megabytes of a conversation's newest files the model is given with them. Of older files "
+        "it is told the name; those of the newest message are always sent.",
+    )
     max_file_mb: float = Field(
         default=20, gt=0, description="The largest file that can be attached to a message, in megabytes."
     )
     max_files: int = Field(default=10, ge=1, description="How many files can be attached to a message.")
+    max_import_mb: float = Field(
+        default=100, gt=0, description="The largest file that can be imported, unpacked, in megabytes."
+    )
     show_system: bool = Field(
         default=False,
         description="Whether visitors see what only the model is meant to read: system prompts, instructions and "

@@ -68,6 +68,16 @@ _HISTORY = """
     SELECT id, parent_id, kind, message FROM history ORDER BY age DESC
 """
 
+_LINE = """
+    WITH RECURSIVE line (id, parent_id) AS (
+        SELECT id, parent_id FROM entry WHERE id = :head
+        UNION ALL
+        SELECT entry.id, entry.parent_id FROM entry JOIN line ON entry.id = line.parent_id
+        LIMIT :limit
+    )
+    SELECT id FROM line
+"""
+
 # From an entry back to the one at a position of its history: over the jumps that don't go too far.
 _ANCESTOR = """
     WITH RECURSIVE ancestor (id, parent_id, position, jump) AS (
@@ -80,6 +90,46 @@ _ANCESTOR = """
         WHERE ancestor.position > :position
     )
     SELECT id FROM ancestor WHERE position = :position
+"""
+
+# Of several ends, the first in whose history an entry is.
+_LINE_OF = """
+    WITH RECURSIVE line (number, id, parent_id, position, jump) AS (
+        SELECT tip.key, entry.id, entry.parent_id, entry.position, entry.jump
+        FROM json_each(:tips) AS tip JOIN entry ON entry.id = tip.value
+        UNION ALL
+        SELECT line.number, entry.id, entry.parent_id, entry.position, entry.jump
+        FROM line JOIN entry ON entry.id = CASE
+            WHEN (SELECT position FROM entry WHERE id = line.jump) >= :position THEN line.jump
+            ELSE line.parent_id END
+        WHERE line.position > :position
+    )
+    SELECT number FROM line WHERE id = :entry ORDER BY number LIMIT 1
+"""
+
+# What follows some entries in one conversation: what it has stored itself, and what it shares as a fork.
+_FOLLOWING = """
+    WITH following (number, id, parent_id) AS (
+        SELECT rowid, id, parent_id FROM entry
+        WHERE stored_by = :conversation AND parent_id IN (SELECT value FROM json_each(:parents))
+        UNION
+        SELECT rowid, id, parent_id FROM entry
+        WHERE stored_by = :conversation AND parent_id IS NULL AND :first
+        UNION
+        SELECT rowid, id, parent_id FROM entry
+        WHERE id IN (SELECT value FROM json_each(:shared))
+        AND (parent_id IN (SELECT value FROM json_each(:parents)) OR (parent_id IS NULL AND :first))
+    )
+"""
+
+_MORE_FOLLOWS = "SELECT DISTINCT parent_id FROM following WHERE id NOT IN (SELECT value FROM json_each(:known))"
+
+_FOLLOWERS = """
+    SELECT following.id, following.parent_id, json_extract(entry.message, '$.kind') = 'request' AND EXISTS (
+        SELECT 1 FROM json_each(entry.message, '$.parts')
+        WHERE json_extract(value, '$.part_kind') = 'user-prompt' OR json_extract(value, '$.speaker') = 'user'
+    ) AS starts_turn
+    FROM following JOIN entry ON entry.id = following.id ORDER BY following.number
 """
 
 # The entries that go with a deleted conversation. One stays when a conversation that is left ends in it, left a branch
@@ -128,6 +178,16 @@ class SQLiteConversationStore(ConversationStore):
         self._owns_database = not isinstance(database, Database)
         self.database = database if isinstance(database, Database) else Database(database)
         self._files = Files(self.database)
+        self._light = False
+
+    def light(self) -> "SQLiteConversationStore":
+        """A store on the same database that loads light messages: which files they have, but none is read.
+
+        What it loads can be added to and saved. `chat.files.Files.to_send` makes of it what a model is given.
+        """
+        light = SQLiteConversationStore(self.database)
+        light._light = True
+        return light
 
     async def __aenter__(self) -> Self:
         if self._owns_database:
@@ -158,6 +218,13 @@ class SQLiteConversationStore(ConversationStore):
         new_entries: Sequence[ConversationEntry] = (),
         expected_revision: str | None,
     ) -> None:
+        await self.database.change(await self.writing(record, new_entries, expected_revision))
+
+    async def writing(
+        self, record: ConversationRecord, new_entries: Sequence[ConversationEntry], expected_revision: str | None
+    ) -> Callable[[Transaction], None]:
+        """What `write_record` does, for a transaction of which it is only a part."""
+        writer = record.conversation_id
         # Made before the transaction holds the write lock.
         rows = await _rows(new_entries)
         found = await _words(new_entries, rows) if record.scope is not None else {}
@@ -168,9 +235,10 @@ class SQLiteConversationStore(ConversationStore):
             try:
                 places = _places(change, new_entries)
                 change.execute_many(
-                    "INSERT INTO entry (id, parent_id, kind, message, position, jump) VALUES (?, ?, ?, ?, ?, ?)",
+                    """INSERT INTO entry (id, parent_id, kind, message, position, jump, stored_by)
+                    VALUES (?, ?, ?, ?, ?, ?, ?)""",
                     [
-                        (entry.id, entry.parent_id, entry.kind, row.message, place.position, place.jump)
+                        (entry.id, entry.parent_id, entry.kind, row.message, place.position, place.jump, writer)
                         for entry, row, place in zip(new_entries, rows, places, strict=True)
                     ],
                 )
@@ -181,7 +249,7 @@ class SQLiteConversationStore(ConversationStore):
                 # The entry that the record or the new entries continue from is gone, or a file of a light message.
                 raise ConversationConflict(record.conversation_id) from error
 
-        await self.database.change(write)
+        return write
 
     async def delete_record(self, conversation_id: str, *, expected_revision: str) -> None:
         """Delete a conversation's record, and what no other conversation reaches: entries, and files."""
@@ -208,13 +276,116 @@ class SQLiteConversationStore(ConversationStore):
 
         await self.database.change(delete)
 
+    async def continue_at(
+        self, record: ConversationRecord, entry_id: str | None, messages: Sequence[ModelMessage] = ()
+    ) -> list[ConversationEntry]:
+        """Have a conversation continue after an entry of its own, or from its beginning, with new messages.
+
+        What `branch` and then `save` do, in one transaction and without reading the history. What it leaves becomes one
+        of its branches, with the calls that wait there for a decision: they wait again when it comes back to them.
+
+        Args:
+            record: The conversation, as it was read.
+            entry_id: The entry, in the conversation's history or in a branch that it left; `None` for none.
+            messages: What follows the entry.
+
+        Returns:
+            The new messages' entries.
+
+        Raises:
+            ConversationConflict: If the conversation was changed since it was read.
+        """
+        left = record.head_id
+        goes_on = left is not None and entry_id is not None and await self.position(entry_id, left) is not None
+        branches = [tip for tip in record.branches if tip != left] if left is not None else record.branches
+        if left is not None and not goes_on:
+            branches.append(left)
+        entries: list[ConversationEntry] = []
+        for message in messages:
+            entries.append(ConversationEntry(parent_id=entries[-1].id if entries else entry_id, message=message))
+        head_id = entries[-1].id if entries else entry_id
+        changed = ConversationRecord(
+            conversation_id=record.conversation_id,
+            head_id=head_id,
+            usage=record.usage,
+            deferred_tool_requests=await self._waiting_at(record, head_id),
+            scope=record.scope,
+            forked_from=record.forked_from,
+            forked_at=record.forked_at,
+            branches=[tip for tip in branches if tip not in (entry_id, head_id)],
+        )
+        await self.write_record(changed, new_entries=entries, expected_revision=record.revision)
+        return entries
+
+    async def line_of(self, record: ConversationRecord, entry_id: str) -> str | None:
+        """The end of the line of a conversation that an entry is in: its head, else the branch that it left last.
+
+        `None` when the entry is in none of them.
+        """
+        if (position := await self.position(entry_id)) is None:
+            return None
+        tips = [record.head_id, *reversed(record.branches)]
+        found = await self.database.row(_LINE_OF, {"tips": json.dumps(tips), "entry": entry_id, "position": position})
+        number: int | None = None if found is None else found["number"]
+        return None if number is None else tips[number]
+
+    async def followers(
+        self, record: ConversationRecord, parents: Sequence[str | None], known: Sequence[str], first: int, last: int
+    ) -> dict[str | None, list["Follower"]]:
+        """What follows entries of a conversation in all its lines, oldest first; only where more does than is known.
+
+        Args:
+            record: The conversation.
+            parents: The entries; `None` for what its lines begin with.
+            known: Entries that follow some of them.
+            first: The position of the first of what follows.
+            last: The position of the last.
+        """
+        asked = {
+            "conversation": record.conversation_id,
+            "parents": json.dumps([parent for parent in parents if parent is not None]),
+            "first": None in parents,
+            "shared": json.dumps(await self._shared_line(record, first, last)),
+            "known": json.dumps(list(known)),
+        }
+        more = [row["parent_id"] for row in await self.database.rows(f"{_FOLLOWING} {_MORE_FOLLOWS}", asked)]
+        if not more:
+            return {}
+        asked |= {"parents": json.dumps([parent for parent in more if parent is not None]), "first": None in more}
+        found: dict[str | None, list[Follower]] = {parent: [] for parent in more}
+        for row in await self.database.rows(f"{_FOLLOWING} {_FOLLOWERS}", asked):
+            found[row["parent_id"]].append(Follower(row["id"], bool(row["starts_turn"])))
+        return found
+
+    async def _shared_line(self, record: ConversationRecord, first: int, last: int) -> list[str]:
+        """What a fork shares with the conversation that it was forked from, at these positions."""
+        end = await self.position(record.forked_at) if record.forked_at is not None else None
+        if end is None or end < first:
+            return []
+        newest = {"head": record.forked_at, "position": min(last, end)}
+        found = await self.database.row(_ANCESTOR, newest)
+        head = None if found is None else found["id"]
+        rows = await self.database.rows(_LINE, {"head": head, "limit": min(last, end) - first + 1})
+        return [row["id"] for row in rows]
+
+    async def _waiting_at(self, record: ConversationRecord, head_id: str | None) -> DeferredToolRequests | None:
+        """What waits for a decision where a conversation goes: here, or in a branch that it left."""
+        if head_id == record.head_id:
+            return record.deferred_tool_requests
+        row = await self.database.row(
+            "SELECT deferred_tool_requests AS waiting FROM branch WHERE conversation_id = ? AND entry_id = ?",
+            (record.conversation_id, head_id),
+        )
+        return None if row is None or row["waiting"] is None else _DEFERRED.validate_json(row["waiting"])
+
     async def read_entry(self, entry_id: str) -> ConversationEntry:
         [entry] = await self.read_history(entry_id, limit=1)
         return entry
 
     async def read_history(self, head_id: str | None, *, limit: int | None = None) -> list[ConversationEntry]:
         entries, light = await self._read_light(head_id, limit)
-        await self._files.put_back(light)
+        if not self._light:
+            await self._files.put_back(light)
         return entries
 
     async def read_part(self, head_id: str, first: int, last: int) -> list[ConversationEntry]:
@@ -273,6 +444,14 @@ class SQLiteConversationStore(ConversationStore):
 
 
 @dataclass(frozen=True)
+class Follower:
+    """An entry that follows another, and whether a person's prompt is in it."""
+
+    id: str
+    starts_turn: bool
+
+
+@dataclass(frozen=True)
 class _Place:
     """Where an entry is in its history: `position` counts from 0, `jump` is an entry before it, or `None` at 0.
 
@@ -316,6 +495,9 @@ def _stored_revision(change: Transaction, conversation_id: str) -> str | None:
 
 
 def _replace_record(change: Transaction, record: ConversationRecord) -> None:
+    waited = change.rows(
+        "SELECT head_id, deferred_tool_requests FROM conversation WHERE conversation_id = ?", (record.conversation_id,)
+    )
     deferred = record.deferred_tool_requests
     change.execute(
         """INSERT INTO conversation (conversation_id, head_id, scope, usage, deferred_tool_requests, forked_from,
@@ -340,10 +522,21 @@ def _replace_record(change: Transaction, record: ConversationRecord) -> None:
             record.format_version,
         ),
     )
+    branches = change.rows(
+        "SELECT entry_id, deferred_tool_requests FROM branch WHERE conversation_id = ? ORDER BY position",
+        (record.conversation_id,),
+    )
+    if [entry_id for entry_id, _ in branches] == record.branches:
+        return
+    # What waits for a decision stays with the history that is left.
+    waiting = {entry_id: requests for entry_id, requests in (*waited, *branches) if requests is not None}
     change.execute("DELETE FROM branch WHERE conversation_id = ?", (record.conversation_id,))
     change.execute_many(
-        "INSERT INTO branch (conversation_id, position, entry_id) VALUES (?, ?, ?)",
-        [(record.conversation_id, position, entry) for position, entry in enumerate(record.branches)],
+        "INSERT INTO branch (conversation_id, position, entry_id, deferred_tool_requests) VALUES (?, ?, ?, ?)",
+        [
+            (record.conversation_id, position, entry_id, waiting.get(entry_id))
+            for position, entry_id in enumerate(record.branches)
+        ],
     )
 
 

@@ -92,7 +92,8 @@ def _error_line(error: Mapping[str, object]) -> str:
     if "msg" not in error:
         return ""
     where = ".".join(map(str, cast("Sequence[object]", error.get("loc") or ())))
-    return f"- {inert(f'{where}: ' if where else '')} {inert(str(error['msg']))}"
+    said = str(error["msg"])
+    return f"- {inert(f'{where}: {said}' if where else said)}"
 
 
 def _set_status(shown: GradioMessage, status: str, place: Place) -> None:

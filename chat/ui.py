@@ -24,6 +24,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from chat.abilities import accepted_media
+from chat.actions import Action, ActionRefused, act
 from chat.attachments import Limits, Sent, prompt_of
 from chat.backup_line import BACKUP_ROUTE, backup_line, first_line
 from chat.choice_form import choice_form
@@ -35,16 +36,19 @@ from chat.export_route import EXPORT_ROUTES
 from chat.file_route import FILE_ROUTE, serve_file
 from chat.health import HEALTH_ROUTE, health
 from chat.identity import Owner, owner_of
+from chat.import_route import IMPORT_ROUTES
 from chat.kinds import chooser_kinds, kinds_text, takes_sound
 from chat.message_box import message_box, upload_folder
 from chat.models import ChatAgent
+from chat.prompt_route import PROMPT_ROUTE, serve_prompt
 from chat.render import GradioMessage, PromptRefused
-from chat.runs import ConversationBusy, ConversationMissing, Run, ShuttingDown
+from chat.runs import ConversationBusy, ConversationMissing, MessageMissing, Run, ShuttingDown
 from chat.search_box import ROUTES as SEARCH_ROUTES
 from chat.services import Services
 from chat.settings import Settings
 from chat.sidebar import ROUTES as SIDEBAR_ROUTES
 from chat.sidebar import render_sidebar
+from chat.versions import NotNewest
 from chat.view import KEEPALIVE_SECONDS, Span, View, conversation_id_from, watch
 
 _HERE = Path(__file__).parent
@@ -56,6 +60,8 @@ _PARTS = (
     ("script", "choices.js"),
     ("script", "decisions.js"),
     ("script", "attachments.js"),
+    ("style", "message_bar.css"),
+    ("script", "message_bar.js"),
     ("script", "sidebar.js"),
     ("style", "backup.css"),
     ("script", "backup.js"),
@@ -106,8 +112,11 @@ _EXPECTED = (
     Refused,
     PromptRefused,
     DecisionRefused,
+    ActionRefused,
     ConversationBusy,
     ConversationMissing,
+    MessageMissing,
+    NotNewest,
     ShuttingDown,
     DatabaseError,
 )
@@ -162,6 +171,7 @@ class ChatPage(gr.ChatInterface):
             elem_id="status",
         )
         self._render_decisions()
+        self._render_message_bar()
         self._render_backup_line()
         newest = gr.Button("Newest messages", size="sm", elem_id="newest")
         self.choice = gr.HTML(
@@ -203,12 +213,16 @@ class ChatPage(gr.ChatInterface):
         self.choice.input(self.choose, [self.choice, page], [self.choice], trigger_mode="always_last", **briefly)
         page.select(self.choice_of, [page], [self.choice], trigger_mode="always_last", **briefly)
         newest.click(None, None, None, js="() => parley.newest()", api_visibility="private")
-        page.apply(self.watch, [page], frame, trigger_mode="multiple", **quiet)
+        page.apply(
+            self.watch, [page], frame, js="(status) => parley.watching(status)", trigger_mode="multiple", **quiet
+        )
+        self.message_bar.submit(
+            self.act, [page], frame, js="(status) => parley.acting(status)", trigger_mode="multiple", **quiet
+        )
         page.submit(
             self.decide, [page], frame, js="(status) => parley.deciding(status)", trigger_mode="multiple", **quiet
         )
         self.chatbot.example_select(self.example, [page], frame, **quiet)
-        self.chatbot.retry(self.retry, [page], frame, **quiet)
         self.chatbot.option_select(self.option, [page], frame, **quiet)
         self.textbox.stop(self.stop, [page], None, api_name="stop", show_progress="hidden", queue=False)
 
@@ -222,6 +236,23 @@ class ChatPage(gr.ChatInterface):
                 apply_default_css=False,
                 js_on_load=None,
                 elem_id="decisions",
+            )
+        column.children.insert(column.children.index(self.chatbot) + 1, column.children.pop())
+
+    def _render_message_bar(self) -> None:
+        """What `message_bar.js` does its actions with, and the place of what it says above the message box."""
+        column = cast("gr.Column", self.chatbot.parent)
+        models = [model.name for model in self._agent.models]
+        with column:
+            self.message_bar = gr.HTML(
+                value="",
+                html_template=(
+                    "<p id='taken-back' hidden>What was taken back is kept."
+                    "<button type='button'>Bring it back</button></p>"
+                ),
+                js_on_load=f"parleyMessageBar.trigger = trigger; parley.acts(element, {json.dumps(models)})",
+                apply_default_css=False,
+                elem_id="message-bar",
             )
         column.children.insert(column.children.index(self.chatbot) + 1, column.children.pop())
 
@@ -303,14 +334,18 @@ class ChatPage(gr.ChatInterface):
             async for frame in frames:
                 yield frame
 
-    async def retry(self, status: Status, request: gr.Request) -> AsyncGenerator[Frame, None]:
-        """Answer the newest prompt again."""
+    async def act(self, status: Status, request: gr.Request) -> AsyncGenerator[Frame, None]:
+        """Do what was chosen at a message: the `action` of `status`."""
         status = _status_from(status)
+        status["opened"] = status["failed"] = None
         try:
             services, owner = _services(request), _owner(request)
-            await services.runs.retry(owner, _conversation(status), self._agent)
+            action = Action.from_page(status.get("action"))
+            shown = await act(services, owner, _conversation(status), action, self._agent)
+            status["conversation"] = status["opened"] = shown
         except _EXPECTED as error:
-            gr.Warning(str(error), title="Not tried again")
+            gr.Warning(str(error), title="Not done")
+            status["failed"] = True
         async with aclosing(self.watch(status, request)) as frames:
             async for frame in frames:
                 yield frame
@@ -331,7 +366,11 @@ class ChatPage(gr.ChatInterface):
 
     async def option(self, status: Status, request: gr.Request, data: gr.SelectData) -> AsyncGenerator[Frame, None]:
         """Do what the button under the last message says."""
-        chosen = self.retry(status, request) if data.value == "retry" else self.converse(CONTINUE, status, request)
+        status = _status_from(status)
+        if data.value == "retry":
+            chosen = self.act({**status, "action": {"do": "retry"}}, request)
+        else:
+            chosen = self.converse(CONTINUE, status, request)
         async with aclosing(chosen) as frames:
             async for frame in frames:
                 yield frame
@@ -440,10 +479,12 @@ async def announcements(request: Request) -> Response:
 ROUTES = [
     Route("/parley/announcements", announcements),
     Route(FILE_ROUTE, serve_file),
+    Route(PROMPT_ROUTE, serve_prompt),
     Route(HEALTH_ROUTE, health),
     *EXPORT_ROUTES,
     *SIDEBAR_ROUTES,
     Route(BACKUP_ROUTE, backup_line),
+    *IMPORT_ROUTES,
     *SEARCH_ROUTES,
 ]
 
@@ -493,6 +534,11 @@ def _status(view: View, sent: Status | None = None) -> Status:
         "accepted": sent.get("accepted"),
         "refused": sent.get("refused"),
         "decided": sent.get("decided"),
+        "turns": [
+            {**asdict(shown.turn), "prompt_at": shown.prompt_at, "reply_at": shown.reply_at} for shown in view.turns
+        ],
+        "taken_back": view.taken_back,
+        **{name: sent.get(name) for name in ("acted", "failed", "opened")},
         "keepalive": KEEPALIVE_SECONDS,
     }
 

@@ -1,11 +1,11 @@
 """What a page shows of a conversation: a part of it as stored, and after its newest the reply that is being written."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal, cast
+from typing import Literal, TypeVar, cast
 
 from pydantic_ai.conversation_store import ConversationEntry, ConversationRecord
 from pydantic_ai.messages import BinaryContent, ModelResponse
@@ -20,6 +20,9 @@ from chat.runs import INTERRUPTED, Run, Runs
 from chat.services import Services
 from chat.shown import FileLink, GradioMessage, Showing
 from chat.summary import lines_by_turn, spent
+from chat.versions import Turn, Turns
+
+T = TypeVar("T")
 
 WINDOW = 10
 """Messages of a conversation that a page shows at first: all of them are painted anew at each update of a reply."""
@@ -93,13 +96,23 @@ NEWEST = Span()
 
 
 @dataclass(frozen=True)
+class ShownTurn:
+    """A turn, and where in the `messages` of a view its prompt and its reply end; `None` for what shows nothing."""
+
+    turn: Turn
+    prompt_at: int | None
+    reply_at: int | None
+
+
+@dataclass(frozen=True)
 class View:
     """What a page shows. `messages` is for the chatbot; the rest says in which state it is.
 
     `first` and `last` are the positions of the part that is shown; `last` is `None` when it is the newest part.
     `counts` says how many of `messages` belong to each message of the conversation from `first` on, and at last to the
     reply that is being written. `spent` is what the conversation has taken in all. `target` is where in `messages` the
-    entry is that was asked for. `pending` are the tool calls that wait for a decision.
+    entry is that was asked for. `pending` are the tool calls that wait for a decision. `turns` are what can be acted on
+    when nothing is being written; `taken_back` says whether turns that were taken back can be brought back.
     """
 
     conversation: str | None
@@ -113,6 +126,8 @@ class View:
     counts: Sequence[int] = ()
     target: int | None = None
     pending: Sequence[PendingCall] = ()
+    turns: Sequence[ShownTurn] = ()
+    taken_back: bool = False
 
 
 async def watch(
@@ -172,7 +187,8 @@ async def _stored(
     head = record.head_id if run is None else run.prompt_id  # What follows its prompt is the run's to show.
     end = await services.store.position(head) if head else None
     if head is None or end is None:
-        return View(conversation_id, token=token)
+        turns = await services.versions.turns(record, [], 0) if run is None else Turns()
+        return View(conversation_id, token=token, taken_back=turns.taken_back)
     if span.around is not None:
         middle = await services.store.position(head, span.around)
         span = NEWEST if middle is None else replace(span, first=max(0, middle - AROUND), last=middle + AROUND)
@@ -182,6 +198,7 @@ async def _stored(
     pending = pending_calls(record.deferred_tool_requests) if run is None else []
     waiting = frozenset(call.id for call in pending)
     messages = await _shown(services, entries, run, replace(showing, waiting=waiting), newest=last == end)
+    turns = await services.versions.turns(record, entries, last - len(entries) + 1) if run is None else Turns()
     shown = [message["metadata"].get("id", "").partition(":")[0] for message in messages]
     return View(
         conversation_id,
@@ -193,7 +210,31 @@ async def _stored(
         counts=[shown.count(entry.id) for entry in entries],
         target=shown.index(span.around) if span.around in shown else None,
         pending=pending,
+        turns=_places(turns.shown, entries, messages),
+        taken_back=turns.taken_back,
     )
+
+
+def _places(
+    turns: Sequence[Turn], entries: Sequence[ConversationEntry], messages: Sequence[GradioMessage]
+) -> list[ShownTurn]:
+    turn_of = {entry_id: turn for turn, of_turn in _by_turn(entries).items() for entry_id in of_turn}
+    ends: dict[tuple[str | None, bool], int] = {}
+    for index, message in enumerate(messages):
+        entry_id = message["metadata"].get("id", "").partition(":")[0]
+        ends[turn_of.get(entry_id), message["role"] == "user"] = index
+    return [ShownTurn(turn, ends.get((turn.prompt, True)), ends.get((turn.prompt, False))) for turn in turns]
+
+
+def _by_turn(entries: Sequence[ConversationEntry]) -> dict[str, list[str]]:
+    """The entries of each turn, by the one that began it, which is the first of them."""
+    turns: dict[str, list[str]] = {}
+    of_turn: list[str] = []
+    for entry in entries:
+        if starts_turn(entry.message):
+            of_turn = turns[entry.id] = []
+        of_turn.append(entry.id)
+    return turns
 
 
 def _spent(record: ConversationRecord) -> str:
@@ -205,7 +246,8 @@ def _spent(record: ConversationRecord) -> str:
 async def _shown(
     services: Services, entries: Sequence[ConversationEntry], run: Run | None, showing: Showing, *, newest: bool
 ) -> list[GradioMessage]:
-    outcomes = await services.journal.outcomes([entry.id for entry in entries])
+    noted = [entry.id for entry in entries]
+    outcomes = _noted(await services.journal.outcomes(noted), entries)
     at_rest = newest and run is None
     turn = _last_turn(entries)
     if at_rest and turn is not None and not showing.waiting:
@@ -217,10 +259,10 @@ async def _shown(
     if run is not None:
         notes.pop(run.prompt_id, None)
     said = [(entry.id, entry.message) for entry in entries]
-    timings = await services.journal.timings([entry.id for entry in entries])
+    timings = _noted(await services.journal.timings(noted), entries)
     seconds = {entry_id: timing.seconds for entry_id, timing in timings.items()}
     parts = {entry_id: timing.parts for entry_id, timing in timings.items()}
-    briefs = await services.journal.briefs([entry.id for entry in entries]) if showing.show_system else {}
+    briefs = _noted(await services.journal.briefs(noted), entries) if showing.show_system else {}
     showing = replace(showing, timings=parts, briefs=briefs)
     messages = to_gradio(said, notes=notes, took=lines_by_turn(said, seconds), showing=showing)
     if at_rest and turn in outcomes:
@@ -228,6 +270,12 @@ async def _shown(
         if not starts_turn(entries[-1].message):
             messages[-1]["options"].append({"value": "continue", "label": "Continue"})
     return messages
+
+
+def _noted(notes: Mapping[str, T], entries: Sequence[ConversationEntry]) -> dict[str, T]:
+    """What was noted of turns, by the entries that began them: a prompt's own note is of the reply that never came."""
+    turns = {turn: of_turn[1:] or of_turn for turn, of_turn in _by_turn(entries).items()}
+    return {turn: notes[entry] for turn, of_turn in turns.items() for entry in of_turn if entry in notes}
 
 
 def _beginning(entries: Sequence[ConversationEntry], span: Span) -> int:

@@ -132,7 +132,7 @@ def playwright() -> Iterator[Playwright]:
 
 @pytest.fixture(scope="module")
 def browser(playwright: Playwright) -> Iterator[Browser]:
-    executable = _installed_browser() or _playwrights_browser(playwright) or _debians_browser()
+    executable = browser_path(playwright)
     if executable is None:
         pytest.fail(
             "The browser tests need a browser: install Chromium or Chrome, or run `playwright install chromium`."
@@ -202,6 +202,11 @@ def ask(page: Page, text: str) -> None:
 def replies(page: Page) -> list[str]:
     """The replies that the page shows, oldest first."""
     return [text.strip() for text in page.locator("#conversation .bot.message").all_inner_texts()]
+
+
+def browser_path(playwright: Playwright) -> str | None:
+    """The browser of the tests: an installed one, else Playwright's, else Debian's."""
+    return _installed_browser() or _playwrights_browser(playwright) or _debians_browser()
 
 
 def _installed_browser() -> str | None:

@@ -217,7 +217,7 @@ async def _check_pages(harness: Harness, visitor: Visitor, tales: Sequence[Tale]
         offered = [option["value"] for option in messages[-1]["options"]]
         assert offered == (["retry", "continue"] if len(messages) > 2 else ["retry"])
         if harness.random.random() < 0.25:
-            messages, status = await visitor.last("retry", status)
+            messages, status = await visitor.last("act", {**status, "action": {"do": "retry"}})
             # It was not told yet when its first word had not been written.
             assert shown(messages)[-1] == "Told before." or tale.seen == 0
         messages, status = await visitor.last("chat", QUESTION, status)

@@ -180,7 +180,15 @@ def test_what_is_not_chosen_is_not_told() -> None:
 # JSON
 
 
-async def test_json_has_each_message_as_pydantic_ai_s_own_and_its_files_in_it(services: Services) -> None:
+@pytest.fixture
+async def open_chat(tmp_path: Path) -> AsyncIterator[Services]:
+    """A chat whose visitors may know what its model is told."""
+    async with open_services(Settings(database=tmp_path / "open.db", show_system=True)) as services:
+        yield services
+
+
+async def test_json_has_each_message_as_pydantic_ai_s_own_and_its_files_in_it(open_chat: Services) -> None:
+    services = open_chat
     ids = await keep(services, *EVERY_MESSAGE)
     answer = await get(services, "/parley/export/c?as=json")
     assert answer.headers["content-type"] == "application/json"
@@ -217,6 +225,7 @@ async def test_json_has_all_versions_and_what_is_known_beside_the_messages(servi
         "choice": {"temperature": 0.5},
         "forked_from": None,
         "forked_at": None,
+        "place": "listed",
     }
 
 

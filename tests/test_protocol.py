@@ -115,8 +115,9 @@ def test_what_an_api_client_sends_of_another_conversation_tells_and_changes_noth
         async with Visitor(chat.url) as anna, Visitor(chat.url) as ben:
             async with aclosing(anna.call("chat", "slow 10", NEW)) as frames:
                 _, status = await anext(frames)  # The reply is being written.
-                for name, data in (("watch", ()), ("chat", ("stolen",)), ("retry", ())):
-                    messages, seen = await ben.last(name, *data, conversation_of(status))
+                actions = [("act", (), {"action": {"do": do}}) for do in ("retry", "switch", "bring back", "fork")]
+                for name, data, more in (("watch", (), {}), ("chat", ("stolen",), {}), *actions):
+                    messages, seen = await ben.last(name, *data, conversation_of(status) | more)
                     assert messages == []
                     assert seen["notice"] == "This conversation does not exist. Here is a new chat."
                 await ben.post("stop", conversation_of(status))

@@ -194,7 +194,10 @@ async def answer(services: Services, agent: ChatAgent, prompt: str, conversation
 
 
 async def outcome(services: Services, run: Run) -> Outcome | None:
-    return (await services.journal.outcomes([run.prompt_id])).get(run.prompt_id)
+    """What is noted of its turn, or of what follows it."""
+    entries = [entry.id for entry in await services.store.load_entries(run.conversation_id) or ()]
+    noted = await services.journal.outcomes(entries[entries.index(run.prompt_id) :])
+    return next(iter(noted.values()), None)
 
 
 async def shown(services: Services, conversation_id: str) -> View:

@@ -210,6 +210,32 @@ async def test_a_branch_keeps_what_it_leaves_and_can_switch_back(store: Conversa
     assert record.branches == [tip]
 
 
+async def test_to_continue_at_an_entry_is_to_branch_and_save_at_once(tmp_path: Path) -> None:
+    lines: list[list[list[str]]] = []
+    for name, at_once in (("branched.db", False), ("continued.db", True)):
+        async with SQLiteConversationStore(tmp_path / name) as store:
+            await keep(store, turns("one", "1", "two", "2"))
+            record = await store.read_record("c")
+            assert record is not None
+            for at, more in ((0, ["uno", "1"]), (None, []), (2, ["dos"]), (None, []), (3, [])):
+                left = (record.branches[-1:] or [None])[0]
+                history = await entry_ids(store)
+                entry = left if at is None else history[at - 1] if at else None
+                if at_once:
+                    await store.continue_at(record, entry, turns(*more))
+                else:
+                    how = {"at": 0} if entry is None else {"from_entry": entry}
+                    conversation = await store.branch("c", **how, expected_revision=record.revision)
+                    conversation.messages.extend(turns(*more))
+                    await store.save(conversation)
+                record = await store.read_record("c")
+                assert record is not None
+            tips = [record.head_id, *record.branches]
+            lines.append([texts([entry.message for entry in await store.read_history(tip)]) for tip in tips])
+    assert lines[0] == lines[1]
+    assert len(lines[0]) == 4
+
+
 async def test_a_rewritten_history_branches_off_where_it_differs(store: ConversationStore) -> None:
     conversation = await keep(store, turns(*"abcd"))
     left = await entry_ids(store)

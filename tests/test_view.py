@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic_ai import Agent, ModelMessage, ModelResponse, RunContext
+from pydantic_ai import Agent, ModelMessage, ModelRequest, ModelResponse, RunContext
 from pydantic_ai.capabilities import AbstractCapability
 from pydantic_ai.conversation import Conversation
+from pydantic_ai.messages import BinaryContent, TextPart, UserPromptPart
 from pydantic_ai.models import ModelRequestContext
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 
@@ -273,3 +274,51 @@ async def test_a_total_is_unknown_where_a_model_has_no_price_and_is_not_said_whe
         await ended(services, conversation_id)
     assert (await shown(services, free)).spent == ""
     assert (await shown(services, unknown)).spent.endswith(" out · cost unknown")
+
+
+async def test_opening_a_conversation_reads_none_of_its_files_and_a_reply_only_the_newest(
+    services: Services, agent: ChatAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def film(number: int) -> ModelRequest:
+        content = BinaryContent(b"%d" % number * 5_000_000, media_type="video/mp4", identifier=f"{number}.mp4")
+        return ModelRequest([UserPromptPart([content, "Look."])])
+
+    messages = [message for number in range(1, 10) for message in (film(number), ModelResponse([TextPart("Yes.")]))]
+    conversation = Conversation(messages=messages)
+    await services.store.save(conversation, scope=ANNA)
+    given: list[ModelMessage] = []
+
+    async def say(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[str]:
+        given.extend(messages)
+        yield "An answer."
+
+    read = bytes_of_files_read(monkeypatch)
+    view = await shown(services, conversation.conversation_id)
+    assert ">9.mp4</a>" in view.messages[-3]["content"][0]["text"]
+    await services.runs.prepare(ANNA, conversation.conversation_id)
+    assert read == []
+    await answered(
+        services, conversation.conversation_id, replace(agent, agent=Agent(FunctionModel(stream_function=say)))
+    )
+    assert read == [5_000_000] * 6
+    texts = [str(part.content)[:40] for message in given for part in message.parts if isinstance(part, UserPromptPart)]
+    assert "3.mp4 was here" in texts[2]
+    assert "BinaryContent" in texts[3]
+    stored = await services.store.load(conversation.conversation_id, scope=ANNA)
+    assert stored is not None
+    assert stored.messages[: len(messages)] == messages
+
+
+def bytes_of_files_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How long each of the files is that are read from now on."""
+    read: list[int] = []
+    row = Database.row
+
+    async def noted(database: Database, sql: str, *parameters: Any) -> Any:
+        found = await row(database, sql, *parameters)
+        if found is not None and isinstance(found[0], bytes):
+            read.append(len(found[0]))
+        return found
+
+    monkeypatch.setattr(Database, "row", noted)
+    return read

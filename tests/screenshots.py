@@ -1,0 +1,77 @@
+"""Take the README's pictures of a conversation in which an agent does all that agents do.
+
+python -m tests.screenshots [folder]
+"""
+
+import sys
+import tempfile
+from io import BytesIO
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.browser import ROOT, Chat, browser_path, open_page, send
+from tests.workday import picture
+
+COLOURS = 64
+"""What a picture of text looks the same with, at a fraction of the size."""
+
+PICTURES = {
+    "workday": ("", 900, 1500),
+    "workday-dark": ("?__theme=dark", 900, 1500),
+    "workday-phone": ("", 390, 1500),
+}
+"""By name: the address, and the width and height of the window."""
+
+
+def main() -> None:
+    """Take all of them."""
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs"
+    with tempfile.TemporaryDirectory() as directory, sync_playwright() as playwright:
+        chat = Chat(Path(directory), "--agent", "tests.workday:agent")
+        browser = playwright.chromium.launch(executable_path=browser_path(playwright), args=["--no-sandbox"])
+        try:
+            for name, (query, width, height) in PICTURES.items():
+                page = _page(browser, f"{chat.url}/{query}", width, height)
+                _plan(page)
+                _keep(page.screenshot(), folder / f"{name}.png")
+        finally:
+            browser.close()
+            chat.kill()
+
+
+def _page(browser: Browser, url: str, width: int, height: int) -> Page:
+    context = browser.new_context(viewport={"width": width, "height": height}, reduced_motion="reduce")
+    return open_page(context, url)
+
+
+def _plan(page: Page) -> None:
+    """Have a trip planned, and decide about what is booked for it."""
+    page.locator("#message input[type=file]").set_input_files(
+        [
+            {"name": "coast.png", "mimeType": "image/png", "buffer": picture()},
+            {"name": "wishes.md", "mimeType": "text/markdown", "buffer": b"No museums."},
+        ]
+    )
+    expect(page.locator("#message .thumbnail-wrapper")).to_have_count(2)
+    send(page, "Plan two days in Lisbon for Ann.")
+    form = page.locator("#decisions-form")
+    form.get_by_text("Approve", exact=True).first.click()
+    form.get_by_text("Deny", exact=True).last.click()
+    form.locator("input, textarea").fill("She gets seasick.")
+    form.get_by_text("Deny", exact=True).last.click()
+    expect(page.locator("#conversation")).to_contain_text("Alfama and the castle")
+    expect(page.locator("body")).to_have_attribute("data-phase", "idle")
+    page.get_by_text("Tool: ask_guide").click()
+    page.mouse.move(0, 0)
+    page.wait_for_load_state("networkidle")
+
+
+def _keep(png: bytes, path: Path) -> None:
+    few = Image.open(BytesIO(png)).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+    few.save(path, optimize=True)
+
+
+if __name__ == "__main__":
+    main()
