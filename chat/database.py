@@ -199,6 +199,37 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         ),
     ),
     (
+        # Links to conversations as they were. `id` is the SHA-256 of the link's token, in hexadecimal.
+        """CREATE TABLE share (
+            id TEXT PRIMARY KEY NOT NULL,
+            conversation_id TEXT NOT NULL REFERENCES conversation (conversation_id) ON DELETE CASCADE,
+            scope TEXT NOT NULL,
+            head_id TEXT NOT NULL REFERENCES entry (id) ON DELETE CASCADE,
+            title TEXT NOT NULL,
+            tools INTEGER NOT NULL,
+            thinking INTEGER NOT NULL,
+            created_at TEXT NOT NULL
+        ) STRICT, WITHOUT ROWID""",
+        "CREATE INDEX share_by_conversation ON share (conversation_id)",
+        "CREATE INDEX share_by_head ON share (head_id)",
+        "CREATE INDEX share_by_owner ON share (scope, created_at)",
+        # A share is always whose its conversation is: a list of them needs no look at each.
+        """CREATE TRIGGER share_scope AFTER UPDATE OF scope ON conversation WHEN new.scope IS NOT old.scope BEGIN
+            UPDATE share SET scope = coalesce(new.scope, '') WHERE conversation_id = new.conversation_id;
+        END""",
+    ),
+    (
+        # Who has signed in, by the SHA-256 of the token in their cookie. `expires_at` in seconds since 1970.
+        """CREATE TABLE session (
+            token_hash TEXT PRIMARY KEY NOT NULL,
+            owner TEXT NOT NULL,
+            name TEXT NOT NULL,
+            proof TEXT NOT NULL,
+            expires_at REAL NOT NULL
+        ) STRICT, WITHOUT ROWID""",
+        "CREATE INDEX session_by_end ON session (expires_at)",
+    ),
+    (
         # What owners can find: see `search_index`. A document without an entry is the title of its conversation.
         """CREATE TABLE search_owner (
             id INTEGER PRIMARY KEY,

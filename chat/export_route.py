@@ -11,6 +11,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from chat.exports import Export, Progress
+from chat.file_route import missing
 from chat.identity import owner_of
 from chat.services import Services
 from chat.view import LONGEST_ID, conversation_id_from
@@ -29,9 +30,9 @@ async def export_conversation(request: Request) -> Response:
     conversation = conversation_id_from(request.path_params["conversation"])
     form = request.query_params.get("as", "markdown")
     if owner is None or not conversation or form not in ("markdown", "json"):
-        return _missing()
+        return missing()
     export = await services.exports.conversation(owner, conversation, form)
-    return _missing() if export is None else _download(export)
+    return missing() if export is None else _download(export)
 
 
 async def export_everything(request: Request) -> Response:
@@ -39,7 +40,7 @@ async def export_everything(request: Request) -> Response:
     services: Services = request.state.services
     owner = owner_of(request)
     if owner is None:
-        return _missing()
+        return missing()
     export = services.exports.everything(owner, request.query_params.get("id", "")[:LONGEST_ID])
     return _download(export)
 
@@ -49,7 +50,7 @@ async def export_progress(request: Request) -> Response:
     services: Services = request.state.services
     owner = owner_of(request)
     if owner is None:
-        return _missing()
+        return missing()
     zip_id = request.query_params.get("id", "")
 
     async def events() -> AsyncGenerator[str, None]:
@@ -82,7 +83,3 @@ def _download(export: Export) -> Response:
         "x-accel-buffering": "no",  # A proxy would hold all of it back, or fill its disk.
     }
     return StreamingResponse(export.pieces, media_type=export.media_type, headers=headers)
-
-
-def _missing() -> Response:
-    return Response("Not found.", 404, {"cache-control": "no-store"}, "text/plain")

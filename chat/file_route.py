@@ -9,7 +9,7 @@ from pydantic_ai.messages import BinaryContent
 from starlette.requests import Request
 from starlette.responses import Response
 
-from chat.files import StoredFile, binary_contents, file_of
+from chat.files import Files, StoredFile, binary_contents, file_of
 from chat.identity import Owner, owner_of
 from chat.runs import Run
 from chat.services import Services
@@ -36,11 +36,11 @@ _NO_SCRIPTS = (
 
 
 def file_path(conversation_id: str, entry_id: str, file: StoredFile) -> str:
-    """Where a file of an entry is served, from the page's root on.
+    """Where a file of an entry is served, seen from the page: under whichever path a proxy serves that.
 
     While a reply is being written, its messages' ids stand for entries: `<run id>.<index>`.
     """
-    return "/parley/files/" + "/".join(quote(part, safe="") for part in (conversation_id, entry_id, file.id))
+    return "parley/files/" + "/".join(quote(part, safe="") for part in (conversation_id, entry_id, file.id))
 
 
 async def serve_file(request: Request) -> Response:
@@ -48,10 +48,17 @@ async def serve_file(request: Request) -> Response:
     services: Services = request.state.services
     owner = owner_of(request)
     content = None if owner is None else await _find(services, owner, **request.path_params)
-    file = None if content is None else file_of(content)
-    if content is None or file is None:
-        return _missing()
-    headers = _headers(file)
+    if content is None:
+        return missing()
+    return await send_file(request, services.files, content, f"private, max-age={FRESH_SECONDS}, immutable")
+
+
+async def send_file(request: Request, files: Files, content: BinaryContent, caching: str) -> Response:
+    """A file that whoever asks may have, or one part of it. `caching` is the answer's `cache-control`."""
+    file = file_of(content)
+    if file is None:
+        return missing()
+    headers = {**_headers(file), "cache-control": caching}
     if request.headers.get("if-none-match") == headers["etag"]:
         return Response(status_code=304, headers=headers)
     status, part = _part(request, file.size, headers["etag"])
@@ -60,9 +67,9 @@ async def serve_file(request: Request) -> Response:
     if request.method == "HEAD" or not part:
         return Response(status_code=status, headers={**headers, "content-length": str(len(part))})
     try:
-        data = await services.files.read(content, part.start, part.stop)
+        data = await files.read(content, part.start, part.stop)
     except LookupError:  # Deleted just now.
-        return _missing()
+        return missing()
     return Response(data, status, headers)
 
 
@@ -101,7 +108,6 @@ def _headers(file: StoredFile) -> dict[str, str]:
         "content-security-policy": _NO_SCRIPTS,
         "x-content-type-options": "nosniff",
         "cross-origin-resource-policy": "same-origin",
-        "cache-control": f"private, max-age={FRESH_SECONDS}, immutable",
         "vary": "cookie",  # Not shown any more to whom the cookie made its owner.
         "accept-ranges": "bytes",
         "etag": f'"{file.id}"',
@@ -123,5 +129,6 @@ def _part(request: Request, size: int, etag: str) -> tuple[int, range]:
     return (206, part) if part else (416, range(0))
 
 
-def _missing() -> Response:
+def missing() -> Response:
+    """One and the same answer for all that isn't there for who asks."""
     return Response("Not found.", 404, {"cache-control": "no-store"}, "text/plain")

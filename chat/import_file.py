@@ -282,7 +282,7 @@ def _checked(
         archived.usage,
         Choice.model_validate(archived.choice),
         archived.forked_from,
-        archived.forked_at,
+        stands_for.get(archived.forked_at or ""),
         _not_later_than_now(archived.updated_at),
         archived.place,
         read,

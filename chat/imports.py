@@ -6,7 +6,7 @@ not show. So nothing that is stored can be overwritten, continued or found out b
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import IO
@@ -76,10 +76,11 @@ class Imports:
         async with self._one_at_a_time:
             read = await asyncio.to_thread(read_file, file, self.largest)
             new = [conversation for conversation in _once(read) if not await self._is_here(owner, conversation)]
-            placed = _Placing(owner)
+            placing, ids = _Placing(owner), list[str]()
             writes: list[Callable[[Transaction], None]] = []
             for conversation in new:
-                record, entries = placed.place(conversation)
+                record, entries = placing.place(conversation)
+                ids.append(record.conversation_id)
                 writes.append(await self._store.writing(record, [entry for entry, _ in entries], None))
                 writes.append(_writing_beside(record.conversation_id, conversation, entries))
 
@@ -88,7 +89,7 @@ class Imports:
                     step(change)
 
             await self._database.change(write)
-            return Imported([*placed.conversations.values()], len(read) - len(new))
+            return Imported(ids, len(read) - len(new))
 
     async def _is_here(self, owner: Owner, conversation: ReadConversation) -> bool:
         if await self._database.row(_ALREADY_IMPORTED, (conversation.source, owner)) is not None:
@@ -102,45 +103,69 @@ def _once(conversations: Sequence[ReadConversation]) -> list[ReadConversation]:
     return list({conversation.source: conversation for conversation in conversations}.values())
 
 
+@dataclass(frozen=True)
+class _Placed:
+    """A conversation of a file, with the ids that it and its entries have here."""
+
+    id: str
+    ids: Mapping[str, str]
+    digests: Mapping[str, bytes]
+
+
 class _Placing:
-    """Gives conversations and entries new ids. What two conversations of a file share, they share again."""
+    """Gives conversations and entries new ids. What a fork shares with another conversation of the file, it shares
+    again."""
 
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
-        self.conversations: dict[str, str] = {}
-        """New ids, by the sources of the conversations."""
-        self._entries: dict[tuple[str, str | None, bytes], str] = {}
-        self._forks: dict[str, str] = {}
+        self._placed: dict[str, _Placed] = {}
 
     def place(
         self, conversation: ReadConversation
     ) -> tuple[ConversationRecord, list[tuple[ConversationEntry, ReadEntry]]]:
         """The record of a conversation, and the entries that it brings, each with what it is made of."""
-        new_id = Conversation().conversation_id
-        self.conversations[conversation.source] = new_id
-        ids: dict[str, str] = {}
+        digests = {read.id: _digest(read) for read in conversation.entries}
+        origin = self._placed.get(conversation.forked_from or "")
+        shared = {} if origin is None else _shared(conversation, digests, origin)
+        ids = dict(shared)
         entries: list[tuple[ConversationEntry, ReadEntry]] = []
         for read in conversation.entries:
-            parent_id = None if read.parent is None else ids[read.parent]
-            key = read.id, parent_id, sha256(message_json(read.message).encode()).digest()
-            if key not in self._entries:
+            if read.id not in ids:
+                parent_id = None if read.parent is None else ids[read.parent]
                 entry = ConversationEntry(parent_id=parent_id, message=read.message)
-                self._entries[key] = entry.id
+                ids[read.id] = entry.id
                 entries.append((entry, read))
-            ids[read.id] = self._entries[key]
         record = ConversationRecord(
-            conversation_id=new_id,
+            conversation_id=Conversation().conversation_id,
             head_id=None if conversation.head is None else ids[conversation.head],
             usage=conversation.usage,
             scope=self._owner,
             # Of a conversation that isn't in the file nothing is known here.
-            forked_from=self._forks.get(conversation.forked_from or ""),
-            forked_at=ids.get(conversation.forked_at or "") if conversation.forked_from in self._forks else None,
+            forked_from=origin.id if origin is not None and shared else None,
+            forked_at=shared.get(conversation.forked_at or ""),
             branches=[ids[tip] for tip in conversation.branches],
             updated_at=conversation.updated_at,
         )
-        self._forks[conversation.id] = new_id
+        self._placed[conversation.id] = _Placed(record.conversation_id, ids, digests)
         return record, entries
+
+
+def _shared(conversation: ReadConversation, digests: Mapping[str, bytes], origin: _Placed) -> dict[str, str]:
+    """The ids of the entries that a fork has from where it was made: all up to `forked_at`, or none that isn't so."""
+    parents = {read.id: read.parent for read in conversation.entries}
+    shared: dict[str, str] = {}
+    entry_id = conversation.forked_at
+    while entry_id is not None:
+        if origin.digests.get(entry_id) != digests[entry_id]:
+            return {}
+        shared[entry_id] = origin.ids[entry_id]
+        entry_id = parents[entry_id]
+    return shared
+
+
+def _digest(read: ReadEntry) -> bytes:
+    """Tells whether two entries of one id are the same: what they hold, and what they follow."""
+    return sha256(f"{read.parent}\n{message_json(read.message)}".encode()).digest()
 
 
 def _writing_beside(

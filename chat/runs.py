@@ -243,6 +243,7 @@ class Runs:
         self._checkpointing = asyncio.Lock()
         self._checkpoint_now = asyncio.Event()
         self._closing = asyncio.Event()
+        self._leaving: set[Owner] = set()
 
     def of(self, owner: Owner, conversation_id: str) -> Run | None:
         """The run that is at work in an owner's conversation, if any. Its prompt is stored."""
@@ -441,6 +442,19 @@ class Runs:
         for task in self._tasks:
             task.cancel()
 
+    @asynccontextmanager
+    async def without(self, owner: Owner) -> AsyncGenerator[None, None]:
+        """Stop what is being written for an owner, and let nothing begin meanwhile: what they have is being moved."""
+        self._leaving.add(owner)
+        try:
+            while own := [run for run in self._active.values() if run.owner == owner]:
+                for run in own:
+                    run.stop()
+                    await run.after(run.version)
+            yield
+        finally:
+            self._leaving.discard(owner)
+
     async def prepare(self, owner: Owner, conversation_id: str) -> None:
         """Read a conversation that is likely to be continued, so that its next reply begins as soon as a new one's."""
         kept = self._recent.take(owner, conversation_id)
@@ -503,6 +517,8 @@ class Runs:
     ) -> Run:
         if self._closing.is_set():
             raise ShuttingDown
+        if owner in self._leaving:
+            raise ConversationBusy
         if (other := self._active.get(conversation_id)) is not None:
             # Somebody else's is not even said to be busy.
             raise ConversationBusy if other.owner == owner else ConversationMissing

@@ -17,15 +17,18 @@ from filelock import FileLock, Timeout
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp
 
+from chat.accounts import AccountError, Accounts
 from chat.backup import Backup, BackupError
 from chat.backup_place import PlaceError, place_at
 from chat.database import Database, DatabaseError, check_header
 from chat.doors import JOIN, RUN, Doors, Uploads
 from chat.edge import SPACES_FRAME, Edge, Hosts
 from chat.failures import SecretsFilter
-from chat.identity import VisitorCookie
+from chat.hugging_face import HuggingFace
+from chat.identify import Identify, Ways
 from chat.import_route import IMPORT
 from chat.local_model import LocalModel
+from chat.login import Login
 from chat.models import AgentError, choose_agent
 from chat.policy import PagePolicy, Policy
 from chat.render import LONGEST_PROMPT
@@ -45,6 +48,9 @@ CLOSE_SECONDS = 1
 
 BODY_BYTES = 1_000_000
 """What a request's body may have beside what a person sends with it."""
+
+FORM_BYTES = 10_000
+"""What a login form may have."""
 
 TEXT_BYTES = 6 * LONGEST_PROMPT + BODY_BYTES
 """What a call's body may have: a prompt in JSON has at most six bytes for a character of it."""
@@ -66,15 +72,20 @@ class Server:
         try:
             check_header(settings.database)
             self._agent = choose_agent(settings)
+            accounts = Accounts(settings.auth) if settings.auth else None
             self._backup = None if settings.backup is None else Backup(settings.database, place_at(settings.backup))
-        except (AgentError, DatabaseError, PlaceError) as error:
+        except (AgentError, DatabaseError, AccountError, PlaceError) as error:
             raise StartError(error) from error
         _quieten_gradio()
         self._uploads = Uploads()
         self._hosts = Hosts(_bound_name(), [*settings.allowed_hosts, *_space_hosts()])
         frames = [SPACES_FRAME] if _space_hosts() else []
         self._policy = Policy(head=HEAD, image_hosts=settings.image_hosts, frames=frames)
-        self.demo = ChatPage(self._agent, settings, self._uploads)
+        hugging_face = HuggingFace.from_space() if accounts is None else None
+        self._ways = Ways(accounts, hugging_face is not None, self._is_local)
+        self._login = Login(settings.title, self._ways, hugging_face)
+        signs_in = accounts is not None or hugging_face is not None
+        self.demo = ChatPage(self._agent, settings, self._uploads, signs_in=signs_in)
         self._lock = FileLock(f"{settings.database}.lock")
         self._services: Services | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -140,7 +151,7 @@ class Server:
                 app_kwargs={
                     "lifespan": self._lifespan,
                     "middleware": [Middleware(PagePolicy, policy=self._policy)],
-                    "routes": ROUTES,
+                    "routes": [*ROUTES, *self._login.routes],
                     "docs_url": None,
                     "redoc_url": None,
                 },
@@ -176,9 +187,14 @@ class Server:
         """Gradio's app behind ours. Around its own middleware, which would give any site's page what it asks for."""
         doors = Doors(app, uploads=self._uploads, reloads=bool(os.environ.get("GRADIO_WATCH_DIRS")))
         files = int(self._settings.max_file_mb * 1_000_000) * self._settings.max_files
-        imports = int(self._settings.max_import_mb * 1_000_000)
-        limits = {"": files + BODY_BYTES, JOIN: TEXT_BYTES, RUN: TEXT_BYTES, IMPORT: imports + BODY_BYTES}
-        return Edge(VisitorCookie(doors), hosts=self._hosts, policy=self._policy, limits=limits)
+        imports = int(self._settings.max_import_mb * 1_000_000) + BODY_BYTES
+        limits = {"": files + BODY_BYTES, JOIN: TEXT_BYTES, RUN: TEXT_BYTES, IMPORT: imports, "/login": FORM_BYTES}
+        return Edge(Identify(doors, ways=self._ways), hosts=self._hosts, policy=self._policy, limits=limits)
+
+    def _is_local(self) -> bool:
+        """Whether nobody else than the person at this computer can reach the chat."""
+        by_others = is_wanted(self._settings), *self._settings.allowed_hosts, os.environ.get("GRADIO_ROOT_PATH")
+        return self._settings.local and self._hosts.are_this_computers and not any((*by_others, *_space_hosts()))
 
     def _announce(self) -> None:
         print(f"Chat:          {self.demo.local_url}")

@@ -15,15 +15,18 @@ from chat.journal import Journal
 from chat.library import Library
 from chat.runs import Runs
 from chat.search import Search
+from chat.sessions import Sessions
 from chat.settings import Settings
+from chat.shares import Shares
 from chat.store import SQLiteConversationStore
 from chat.versions import Versions
 
 
 @dataclass(frozen=True)
 class Services:
-    """The open parts of a chat server."""
+    """The open parts of a chat server. `title` is the name of the chat."""
 
+    title: str
     database: Database
     store: SQLiteConversationStore
     files: Files
@@ -36,6 +39,8 @@ class Services:
     exports: Exports
     imports: Imports
     versions: Versions
+    shares: Shares
+    sessions: Sessions
     search: Search
 
     async def end_runs(self) -> None:
@@ -68,6 +73,7 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services, None]:
         )
         deletions = Deletions(store, runs, changes)
         services = Services(
+            settings.title,
             database,
             store,
             files,
@@ -80,6 +86,8 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services, None]:
             Exports(database, files, show_system=settings.show_system),
             Imports(database, store, largest=int(settings.max_import_mb * 1_000_000)),
             Versions(database, store, runs, changes),
+            Shares(database, store),
+            Sessions(database, runs),
             Search(database),
         )
         await runs.recover()

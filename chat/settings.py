@@ -120,6 +120,16 @@ class Settings(BaseSettings):
         description="Names by which others reach the chat, through a proxy or a tunnel, separated by commas; "
         "*.example.org stands for all below it. Known by themselves: this computer's, a Space's and a share link's.",
     )
+    auth: Path | None = Field(
+        default=None,
+        description="The file of those who may use the chat, made by `python -m chat.accounts add NAME`. "
+        "When not set: everybody who reaches it.",
+    )
+    local: bool = Field(
+        default=True,
+        description="Whether the person at this computer is one person in all browsers, without signing in, while "
+        "nobody else can reach the chat.",
+    )
     image_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
         description="Hosts whose images are shown in messages, separated by commas; others' are links to click, as "
@@ -148,10 +158,15 @@ class Settings(BaseSettings):
             return value
         return tuple(name.strip() for name in value.split(",") if name.strip())
 
-    @field_validator("database")
+    @field_validator("auth", mode="before")
     @classmethod
-    def _absolute(cls, value: Path) -> Path:
-        return value.expanduser().absolute()
+    def _none_for_empty(cls, value: Any) -> Any:
+        return None if value == "" else value  # As a path it would be the directory.
+
+    @field_validator("database", "auth")
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return value and value.expanduser().absolute()
 
 
 def read_settings(arguments: list[str]) -> Settings:

@@ -61,8 +61,12 @@ class Change(BaseModel):
         return self
 
 
-def render_sidebar() -> None:
-    """Put the sidebar on the page, closed: its script opens it where there is room."""
+def render_sidebar(*, signs_in: bool) -> None:
+    """Put the sidebar on the page, closed: its script opens it where there is room.
+
+    Args:
+        signs_in: Whether people can sign in, and out at its end.
+    """
     with gr.Sidebar(width=WIDTH, open=False, elem_id="library"):
         new = gr.Button("New chat", variant="secondary", elem_id="new-chat")
         new.click(None, None, None, js="() => parley.open(null)", api_visibility="private")
@@ -75,6 +79,14 @@ def render_sidebar() -> None:
             js_on_load="parleySidebar.start(element, trigger)",
             elem_id="conversations",
         )
+        if signs_in:
+            gr.HTML(
+                value="",
+                html_template="<section aria-label='Account'></section>",
+                apply_default_css=False,
+                js_on_load="parleyAccount.start(element)",
+                elem_id="account",
+            )
 
 
 async def list_conversations(request: Request) -> Response:

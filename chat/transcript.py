@@ -217,7 +217,8 @@ def _call(part: BaseToolCallPart[Any], place: _Place) -> Iterator[Piece]:
     if answer is not None and answer.outcome == "success" and answer.content == OUTPUT_TAKEN:
         yield from _output(part)
     elif place.shown.tools:
-        yield _tool(part.tool_name, _arguments(part), answer, native=isinstance(part, NativeToolCallPart))
+        name = part.tool_name if isinstance(part, NativeToolCallPart) else f"Tool: {part.tool_name}"
+        yield _tool(name, _arguments(part), answer, place.shown)
         if found is not None:
             yield from _files_of(*found)
 
@@ -225,13 +226,11 @@ def _call(part: BaseToolCallPart[Any], place: _Place) -> Iterator[Piece]:
 def _return(part: BaseToolReturnPart[Any], place: _Place) -> Iterator[Piece]:
     """A return whose call is before the messages that are shown."""
     if place.shown.tools and not isinstance(place.answer, _Answered):
-        yield _tool(part.tool_name, [], part)
+        yield _tool(f"Tool: {part.tool_name}", [], part, place.shown)
         yield from _files_of(place.entry_id, part)
 
 
-def _tool(
-    name: str, arguments: Sequence[Detail], answer: BaseToolReturnPart[Any] | None, *, native: bool = False
-) -> Folded:
+def _tool(name: str, arguments: Sequence[Detail], answer: BaseToolReturnPart[Any] | None, shown: Shown) -> Folded:
     status = "no result" if answer is None else "done" if answer.outcome == "success" else answer.outcome
     inside: Sequence[Piece] = ()
     details = [*arguments]
@@ -239,8 +238,8 @@ def _tool(
         rest = _without_files(answer.content)
         details += [] if rest is None else [_value("Result", rest)]
         nested = [(str(index), message) for index, message in enumerate(nested_messages(answer))]
-        inside = [piece for piece in transcript(nested) if not isinstance(piece, Attached)]
-    return Folded("assistant", f"{'' if native else 'Tool: '}{name} · {status}", details, inside)
+        inside = [piece for piece in transcript(nested, shown) if not isinstance(piece, Attached)]
+    return Folded("assistant", f"{name} · {status}", details, inside)
 
 
 def _arguments(part: BaseToolCallPart[Any]) -> list[Detail]:

@@ -46,6 +46,7 @@ from chat.runs import ConversationBusy, ConversationMissing, MessageMissing, Run
 from chat.search_box import ROUTES as SEARCH_ROUTES
 from chat.services import Services
 from chat.settings import Settings
+from chat.share_route import SHARE_ROUTES
 from chat.sidebar import ROUTES as SIDEBAR_ROUTES
 from chat.sidebar import render_sidebar
 from chat.versions import NotNewest
@@ -65,6 +66,10 @@ _PARTS = (
     ("script", "sidebar.js"),
     ("style", "backup.css"),
     ("script", "backup.js"),
+    ("style", "images.css"),
+    ("script", "images.js"),
+    ("style", "account.css"),
+    ("script", "account.js"),
     ("script", "search.js"),
     ("script", "page.js"),
 )
@@ -125,10 +130,11 @@ _EXPECTED = (
 class ChatPage(gr.ChatInterface):
     """The chat with an agent, as a Gradio app. Its services come from the server's lifespan state."""
 
-    def __init__(self, agent: ChatAgent, settings: Settings, uploads: Uploads) -> None:
+    def __init__(self, agent: ChatAgent, settings: Settings, uploads: Uploads, *, signs_in: bool) -> None:
         self._agent = agent
         self._settings = settings
         self._uploads = uploads
+        self._signs_in = signs_in
         self._watching: dict[tuple[Owner, str | None], object] = {}
         self._beside: set[asyncio.Task[None]] = set()
         super().__init__(  # pyright: ignore[reportUnknownMemberType]  # Gradio leaves a list's items open
@@ -146,7 +152,7 @@ class ChatPage(gr.ChatInterface):
             analytics_enabled=False,
         )
         with self:
-            render_sidebar()
+            render_sidebar(signs_in=self._signs_in)
         # One place for all tabs: every event is a short one or a watch, which ends with its run.
         self.queue(default_concurrency_limit=None, max_size=None, api_open=False)
 
@@ -485,6 +491,7 @@ ROUTES = [
     *SIDEBAR_ROUTES,
     Route(BACKUP_ROUTE, backup_line),
     *IMPORT_ROUTES,
+    *SHARE_ROUTES,
     *SEARCH_ROUTES,
 ]
 

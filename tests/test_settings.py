@@ -51,6 +51,8 @@ def test_every_setting_can_be_given_as_a_variable_and_as_a_flag(directory: Path)
         "max_import_mb": "50",
         "allowed_hosts": "chat.example.org, *.example.net",
         "image_hosts": "images.example.org",
+        "auth": str(directory / "people"),
+        "local": "false",
         "show_system": "true",
     }
     expected = {
@@ -68,11 +70,15 @@ def test_every_setting_can_be_given_as_a_variable_and_as_a_flag(directory: Path)
         "max_import_mb": 50,
         "allowed_hosts": ("chat.example.org", "*.example.net"),
         "image_hosts": ("images.example.org",),
+        "auth": directory / "people",
+        "local": False,
         "show_system": True,
     }
     assert values.keys() == Settings.model_fields.keys()
     flags = [word for name, value in values.items() for word in (f"--{name.replace('_', '-')}", value)]
     flags = [word for word in flags if word != "true"]  # The flag alone says so.
+    at = flags.index("--local")
+    flags[at : at + 2] = ["--no-local"]
     assert read_settings(flags).model_dump() == expected
     os.environ.update({f"CHAT_{name.upper()}": value for name, value in values.items()})
     assert read_settings([]).model_dump() == expected
