@@ -414,6 +414,31 @@ class Runs:
 
         return await self._start(owner, conversation_id, agent, begin)
 
+    async def add_usage(self, owner: Owner, conversation_id: str, usage: RunUsage) -> None:
+        """Count what was used for a conversation beside its replies, once none is being written in it.
+
+        Raises:
+            DatabaseUnavailable: If it can't be stored now.
+        """
+        while True:
+            if (run := self.of(owner, conversation_id)) is not None:
+                await run.ends_within()
+                continue
+            kept = self._recent.take(owner, conversation_id)
+            conversation = kept[0] if kept else await self._store.load(conversation_id, limit=1, scope=owner)
+            if conversation is None:  # Deleted meanwhile.
+                return
+            conversation.usage += usage
+            try:
+                await self._store.save(conversation, scope=owner)
+            except ConversationConflict:  # A prompt came in between.
+                continue
+            if kept and conversation_id not in self._active:
+                self._recent.put(owner, *kept)
+            if conversation_id not in self._active:  # Else what is written there is newer.
+                self._changes.announce(owner, conversation_id, conversation.revision)
+            return
+
     async def token(self, owner: Owner, conversation_id: str) -> str | None:
         """Names the state that a conversation is in; another one after each change. `None` when it is missing."""
         if (run := self.of(owner, conversation_id)) is not None:

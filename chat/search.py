@@ -78,6 +78,8 @@ _DUE = """
     ORDER BY forked_from NOT NULL, updated_at LIMIT ?
 """
 
+_IS_DUE = "SELECT 1 FROM search_due JOIN conversation USING (conversation_id) WHERE scope = ? LIMIT 1"
+
 
 @dataclass(frozen=True)
 class Hit:
@@ -113,6 +115,8 @@ class Search:
         phrases = phrases_of(query)
         if not phrases:
             return []
+        if await self._database.row(_IS_DUE, (owner,)) is not None:
+            self.keep_indexing()
         number = await self._database.row("SELECT id FROM search_owner WHERE scope = ?", (owner,))
         if number is None:
             return []
@@ -124,7 +128,8 @@ class Search:
 
     def keep_indexing(self) -> None:
         """Index the conversations that are due, if any, while others read and write."""
-        self._indexing = asyncio.create_task(self._index_quietly())
+        if self._indexing is None or self._indexing.done():
+            self._indexing = asyncio.create_task(self._index_quietly())
 
     async def close(self) -> None:
         """Index no more. What is left is indexed after the next start."""

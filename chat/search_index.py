@@ -114,6 +114,23 @@ def index_conversation(change: Transaction, conversation_id: str) -> None:
         index_title(change, conversation_id)
 
 
+def give_all(change: Transaction, before: str, after: str) -> None:
+    """Have one owner find what another could, all of whose conversations were just given to them.
+
+    At once, if they could find nothing yet; else the conversations are due.
+    """
+    if not change.rows("SELECT 1 FROM search_owner WHERE scope = ?", (after,)):
+        change.execute("UPDATE search_owner SET scope = ? WHERE scope = ?", (after, before))
+        return
+    change.execute(
+        """INSERT INTO search_due SELECT DISTINCT conversation_id
+        FROM search_document JOIN conversation USING (conversation_id)
+        WHERE conversation.scope = ? AND owner = (SELECT id FROM search_owner WHERE scope = ?)
+        ON CONFLICT DO NOTHING""",
+        (after, before),
+    )
+
+
 def forget_all(change: Transaction) -> None:
     """Empty the index, whatever state it is in; all conversations are due then."""
     made = change.rows(

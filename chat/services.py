@@ -19,6 +19,7 @@ from chat.sessions import Sessions
 from chat.settings import Settings
 from chat.shares import Shares
 from chat.store import SQLiteConversationStore
+from chat.titles import Titles
 from chat.versions import Versions
 
 
@@ -36,6 +37,7 @@ class Services:
     journal: Journal
     changes: Changes
     runs: Runs
+    titles: Titles
     exports: Exports
     imports: Imports
     versions: Versions
@@ -46,6 +48,7 @@ class Services:
     async def end_runs(self) -> None:
         """End what pages and models are streaming, saving it, so that connections close. Can be called twice."""
         self.changes.close()
+        self.titles.close()
         await self.runs.close()
 
 
@@ -71,18 +74,19 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services, None]:
             history=settings.history,
             history_bytes=int(settings.history_mb * 1_000_000),
         )
-        deletions = Deletions(store, runs, changes)
+        library, deletions = Library(database), Deletions(store, runs, changes)
         services = Services(
             settings.title,
             database,
             store,
             files,
-            Library(database),
+            library,
             deletions,
             choices,
             journal,
             changes,
             runs,
+            Titles(store, library, choices, runs, changes),
             Exports(database, files, show_system=settings.show_system),
             Imports(database, store, largest=int(settings.max_import_mb * 1_000_000)),
             Versions(database, store, runs, changes),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from chat.database import Database, Transaction
 from chat.identity import Owner, new_token
 from chat.runs import Runs
+from chat.search_index import give_all
 
 LIFETIME = 30 * 24 * 3600
 """Seconds after which somebody who signed in has to do it again."""
@@ -125,3 +126,4 @@ def _move(change: Transaction, claimed: Owner, owner: Owner) -> None:
 
 def _hash(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
+    give_all(change, claimed, owner)

@@ -109,6 +109,11 @@ class Settings(BaseSettings):
     max_import_mb: float = Field(
         default=100, gt=0, description="The largest file that can be imported, unpacked, in megabytes."
     )
+    titles: bool = Field(
+        default=True,
+        description="Whether the model that answered first is also asked for the conversation's title. An embedded "
+        "model never is.",
+    )
     show_system: bool = Field(
         default=False,
         description="Whether visitors see what only the model is meant to read: system prompts, instructions and "

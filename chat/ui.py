@@ -349,6 +349,8 @@ class ChatPage(gr.ChatInterface):
             action = Action.from_page(status.get("action"))
             shown = await act(services, owner, _conversation(status), action, self._agent)
             status["conversation"] = status["opened"] = shown
+            if shown and (run := services.runs.of(owner, shown)) is not None:
+                self._begun(services, run)
         except _EXPECTED as error:
             gr.Warning(str(error), title="Not done")
             status["failed"] = True
@@ -363,7 +365,10 @@ class ChatPage(gr.ChatInterface):
             services, owner = _services(request), _owner(request)
             made = _status_from(status.get("decisions"))
             decisions = decisions_from_page(made.get("calls"))
-            await services.runs.decide(owner, _conversation(status), str(made.get("token")), decisions, self._agent)
+            token = str(made.get("token"))
+            self._begun(
+                services, await services.runs.decide(owner, _conversation(status), token, decisions, self._agent)
+            )
         except _EXPECTED as error:
             gr.Warning(str(error), title="Not decided")
         async with aclosing(self.watch(status, request)) as frames:
@@ -425,11 +430,19 @@ class ChatPage(gr.ChatInterface):
         run = await services.runs.send(owner, conversation, prompt, self._agent, choice)
         if conversation is None:
             self._do_beside(self._give_title(services, run, sent.title))
+        else:
+            self._begun(services, run)
         return run
+
+    def _begun(self, services: Services, run: Run) -> None:
+        """A reply that is being written; its conversation may get its title after it."""
+        if self._settings.titles:
+            services.titles.begin(run, self._agent)
 
     async def _give_title(self, services: Services, run: Run, prompt: str) -> None:
         await services.library.title_from_prompt(run.owner, run.conversation_id, prompt)
         services.changes.announce_listing(run.owner, run.conversation_id)
+        self._begun(services, run)
 
     def _first_choice(self, status: Status) -> Choice:
         """What is chosen on a page that shows no conversation yet, for the one that its message begins."""

@@ -20,7 +20,7 @@ from chat.database import MIGRATIONS, Database, Transaction
 from chat.identity import Owner
 from chat.library import Library
 from chat.search import CONVERSATIONS, HITS, Found, Search
-from chat.search_index import index_conversation
+from chat.search_index import give_all
 from chat.store import SQLiteConversationStore
 
 pytestmark = pytest.mark.anyio
@@ -186,6 +186,14 @@ class TestKeeping:
         assert await find(search, "old") == {}
         assert await find(search, "new name") == {"a": []}
 
+    async def test_a_title_that_a_model_wrote_is_found(self, store: SQLiteConversationStore, search: Search) -> None:
+        library = Library(store.database)
+        await save(store, "a", "x")
+        await library.title_from_prompt(ANN, "a", "First words")
+        await library.title_from_model(ANN, "a", "Harbour tour")
+        assert await find(search, "words") == {}
+        assert await find(search, "harbour") == {"a": []}
+
     async def test_what_is_deleted_is_not_found_and_leaves_nothing_in_the_index(
         self, store: SQLiteConversationStore, search: Search
     ) -> None:
@@ -227,13 +235,20 @@ class TestKeeping:
         assert await find(search, "pear") == {}
         assert await find(search, "pear", BOB) == {"b": ["[pear]"]}
 
-    async def test_a_conversation_that_gets_another_owner_is_found_by_that_one(
-        self, store: SQLiteConversationStore, search: Search
+    @pytest.mark.parametrize("had_some", [False, True])
+    async def test_what_somebody_claims_is_found_by_them_and_no_more_by_whom_it_was(
+        self, store: SQLiteConversationStore, search: Search, had_some: bool
     ) -> None:
         await save(store, "a", "apple")
-        await give(store, "a", BOB)
+        if had_some:
+            await save(store, "b", "apple", owner=BOB)
+        await give(store, ANN, BOB)
         assert await find(search, "apple") == {}
-        assert await find(search, "apple", BOB) == {"a": ["[apple]"]}
+        await search.index_due()
+        assert (await find(search, "apple", BOB)).keys() == ({"a", "b"} if had_some else {"a"})
+        assert await find(search, "apple") == {}
+        await save(store, "c", "apple tree")
+        assert (await find(search, "apple")).keys() == {"c"}
 
     async def test_of_an_index_on_which_all_has_happened_the_rebuilt_one_finds_the_same(
         self, store: SQLiteConversationStore, search: Search
@@ -291,9 +306,11 @@ class TestIndexing:
         assert not (tmp_path / "x.db").exists()
 
 
-async def give(store: SQLiteConversationStore, conversation_id: str, owner: Owner) -> None:
+async def give(store: SQLiteConversationStore, owner: Owner, taker: Owner) -> None:
+    """All that an owner has, as when somebody signs in."""
+
     def move(change: Transaction) -> None:
-        change.execute("UPDATE conversation SET scope = ? WHERE conversation_id = ?", (owner, conversation_id))
-        index_conversation(change, conversation_id)
+        change.execute("UPDATE conversation SET scope = ? WHERE scope = ?", (taker, owner))
+        give_all(change, owner, taker)
 
     await store.database.change(move)
