@@ -122,8 +122,8 @@ def _move(change: Transaction, claimed: Owner, owner: Owner) -> None:
     change.execute("UPDATE conversation SET revision = lower(hex(randomblob(16))) WHERE scope = ?", (claimed,))
     for table, column in OWNED:
         change.execute(f"UPDATE {table} SET {column} = ? WHERE {column} = ?", (owner, claimed))  # noqa: S608  # names of ours
+    give_all(change, claimed, owner)
 
 
 def _hash(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
-    give_all(change, claimed, owner)
