@@ -9,10 +9,12 @@ from chat.choices import Choices
 from chat.database import Database
 from chat.deletions import Deletions
 from chat.exports import Exports
+from chat.feedback import Feedback
 from chat.files import Files
 from chat.imports import Imports
 from chat.journal import Journal
 from chat.library import Library
+from chat.limits import Limits, limits_from
 from chat.runs import Runs
 from chat.search import Search
 from chat.sessions import Sessions
@@ -36,6 +38,7 @@ class Services:
     choices: Choices
     journal: Journal
     changes: Changes
+    limits: Limits
     runs: Runs
     titles: Titles
     exports: Exports
@@ -43,6 +46,7 @@ class Services:
     versions: Versions
     shares: Shares
     sessions: Sessions
+    feedback: Feedback
     search: Search
 
     async def end_runs(self) -> None:
@@ -53,8 +57,12 @@ class Services:
 
 
 @asynccontextmanager
-async def open_services(settings: Settings) -> AsyncGenerator[Services, None]:
+async def open_services(settings: Settings, *, public: bool = False) -> AsyncGenerator[Services, None]:
     """Open the database, recover what a killed server left, and close everything at the end.
+
+    Args:
+        settings: What its owner decided.
+        public: Whether others than those on this machine can reach the chat.
 
     Raises:
         DatabaseError: If the database can't be used.
@@ -63,12 +71,14 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services, None]:
         store, journal, changes = SQLiteConversationStore(database), Journal(database), Changes()
         choices = Choices(database)
         files = Files(database)
+        limits = limits_from(settings, database, public=public)
         runs = Runs(
             store,
             files,
             journal,
             choices,
             changes,
+            limits,
             timeout=settings.timeout,
             max_runs=settings.max_runs,
             history=settings.history,
@@ -85,6 +95,7 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services, None]:
             choices,
             journal,
             changes,
+            limits,
             runs,
             Titles(store, library, choices, runs, changes),
             Exports(database, files, show_system=settings.show_system),
@@ -92,6 +103,7 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services, None]:
             Versions(database, store, runs, changes),
             Shares(database, store),
             Sessions(database, runs),
+            Feedback(database, store),
             Search(database),
         )
         await runs.recover()
