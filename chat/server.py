@@ -23,6 +23,7 @@ from chat.backup_place import PlaceError, place_at
 from chat.database import Database, DatabaseError, check_header
 from chat.doors import JOIN, RUN, Doors, Uploads
 from chat.edge import SPACES_FRAME, Edge, Hosts
+from chat.exposure import is_exposed
 from chat.failures import SecretsFilter
 from chat.hugging_face import HuggingFace
 from chat.identify import Identify, Ways
@@ -35,12 +36,20 @@ from chat.render import LONGEST_PROMPT
 from chat.services import Services, open_services
 from chat.settings import Settings
 from chat.share import is_wanted, open_link
+from chat.summary import is_paid
 from chat.theme import THEME
 from chat.ui import HEAD, ROUTES, ChatPage
+
+logger = logging.getLogger(__name__)
 
 SWITCH_SECONDS = 0.0005
 """How long the database's threads wait for Python while pages are served. Its own 5 ms, for each statement of each
 transaction, held up fifty people who sent at once for seconds."""
+
+UNLIMITED = (
+    "Others can reach this chat, and nothing limits what they may spend on its model. "
+    "Set CHAT_TOTAL_LIMITS, for example to dollars_per_day=10, or leave it unset."
+)
 
 CLOSE_SECONDS = 1
 """How long connections may take to close once what they stream has ended."""
@@ -177,7 +186,10 @@ class Server:
         local = [served.model for served in self._agent.models if isinstance(served.model, LocalModel)]
         if local and local[0] is self._agent.models[0].model:
             local[0].start()  # Loads beside the first page. Others load when they are first asked.
-        async with open_services(self._settings) as self._services:
+        exposed = is_exposed(self._settings)
+        async with open_services(self._settings, public=exposed) as self._services:
+            if exposed and not (self._settings.auth or self._services.limits.bound_spending) and self._is_paid():
+                logger.warning(UNLIMITED)
             self._loop = asyncio.get_running_loop()
             yield {"services": self._services, "backup": self._backup}
         for model in local:
@@ -193,8 +205,7 @@ class Server:
 
     def _is_local(self) -> bool:
         """Whether nobody else than the person at this computer can reach the chat."""
-        by_others = is_wanted(self._settings), *self._settings.allowed_hosts, os.environ.get("GRADIO_ROOT_PATH")
-        return self._settings.local and self._hosts.are_this_computers and not any((*by_others, *_space_hosts()))
+        return self._settings.local and self._hosts.are_this_computers and not is_exposed(self._settings)
 
     def _announce(self) -> None:
         print(f"Chat:          {self.demo.local_url}")
@@ -202,6 +213,9 @@ class Server:
         if self._settings.backup is not None:
             print(f"Backup:        {self._settings.backup}")
         print(f"Conversations: {self._settings.database}", flush=True)
+
+    def _is_paid(self) -> bool:
+        return any(is_paid(served.model) for served in self._agent.models)
 
     def _close(self) -> None:
         if self._services is not None and self._loop is not None and self._loop.is_running():

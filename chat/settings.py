@@ -10,8 +10,10 @@ from typing import Annotated, Any
 
 import platformdirs
 from dotenv import load_dotenv
-from pydantic import Field, ValidationError, field_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, CliImplicitFlag, CliSettingsSource, NoDecode, SettingsConfigDict
+
+from chat.allowance import OWN_REPLY, REPLY, TOTAL, VISITOR, Allowance, ReplyAllowance
 
 LOCAL_MODEL = "local"
 """The model that needs no key and no network: see `chat.local_model`."""
@@ -118,6 +120,22 @@ class Settings(BaseSettings):
         default=False,
         description="Whether visitors see what only the model is meant to read: system prompts, instructions and "
         "changes of tools.",
+    )
+    visitor_limits: Annotated[str, AfterValidator(Allowance.check())] = Field(
+        default="",
+        description="What each visitor may use, as name=number or name=off, separated by commas: "
+        f"{', '.join(Allowance.names())}. off for no limits. "
+        f"When not set: none, or, where others can reach the chat, {VISITOR}.",
+    )
+    total_limits: Annotated[str, AfterValidator(Allowance.check())] = Field(
+        default="",
+        description="What all visitors together may use, written in the same way. "
+        f"When not set: none, or, where others can reach the chat, {TOTAL}.",
+    )
+    reply_limits: Annotated[str, AfterValidator(ReplyAllowance.check())] = Field(
+        default="",
+        description=f"What one reply may use, written in the same way: {', '.join(ReplyAllowance.names())}. "
+        f"When not set: {OWN_REPLY}, or, where others can reach the chat, {REPLY}.",
     )
 
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(

@@ -33,11 +33,13 @@ from chat.database import DatabaseError, DatabaseUnavailable
 from chat.decisions import DecisionRefused, decisions_from_page
 from chat.doors import Uploads
 from chat.export_route import EXPORT_ROUTES
+from chat.feedback import FEEDBACK_ROUTE, give_feedback
 from chat.file_route import FILE_ROUTE, serve_file
 from chat.health import HEALTH_ROUTE, health
 from chat.identity import Owner, owner_of
 from chat.import_route import IMPORT_ROUTES
 from chat.kinds import chooser_kinds, kinds_text, takes_sound
+from chat.limits import Left, LimitReached
 from chat.message_box import message_box, upload_folder
 from chat.models import ChatAgent
 from chat.prompt_route import PROMPT_ROUTE, serve_prompt
@@ -49,12 +51,13 @@ from chat.share_route import SHARE_ROUTES
 from chat.sidebar import ROUTES as SIDEBAR_ROUTES
 from chat.sidebar import render_sidebar
 from chat.versions import NotNewest
-from chat.view import KEEPALIVE_SECONDS, Span, View, conversation_id_from, watch
+from chat.view import KEEPALIVE_SECONDS, ShownTurn, Span, View, conversation_id_from, watch
 
 _HERE = Path(__file__).parent
 _PARTS = (
     ("style", "page.css"),
     ("style", "sidebar.css"),
+    ("style", "limits.css"),
     ("script", "scroll.js"),
     ("script", "choices.js"),
     ("script", "decisions.js"),
@@ -120,6 +123,7 @@ _EXPECTED = (
     MessageMissing,
     NotNewest,
     ShuttingDown,
+    LimitReached,
     DatabaseError,
 )
 
@@ -168,7 +172,8 @@ class ChatPage(gr.ChatInterface):
         self.status = gr.HTML(
             # Not yet any of a view's phases: the first one that is painted must be seen as a change.
             value={**_status(View(None)), "phase": "loading"},
-            html_template="<p role='status' aria-live='polite'>${value.notice || ''}</p><p>${value.spent || ''}</p>",
+            html_template="<p role='status' aria-live='polite'>${value.notice || ''}</p>"
+            "<p>${value.spent || ''}${value.left || ''}</p>",
             js_on_load="parley.start(props, trigger, watch)",
             apply_default_css=False,
             elem_id="status",
@@ -496,6 +501,7 @@ ROUTES = [
     Route("/parley/announcements", announcements),
     Route(FILE_ROUTE, serve_file),
     Route(PROMPT_ROUTE, serve_prompt),
+    Route(FEEDBACK_ROUTE, give_feedback, methods=["PUT"]),
     Route(HEALTH_ROUTE, health),
     *EXPORT_ROUTES,
     *SIDEBAR_ROUTES,
@@ -542,6 +548,7 @@ def _status(view: View, sent: Status | None = None) -> Status:
         "phase": view.phase,
         "notice": escape(view.notice),
         "spent": escape(view.spent),
+        "left": _left(view.left),
         "first": view.first,
         "last": view.last,
         "target": view.target,
@@ -550,13 +557,21 @@ def _status(view: View, sent: Status | None = None) -> Status:
         "accepted": sent.get("accepted"),
         "refused": sent.get("refused"),
         "decided": sent.get("decided"),
-        "turns": [
-            {**asdict(shown.turn), "prompt_at": shown.prompt_at, "reply_at": shown.reply_at} for shown in view.turns
-        ],
+        "turns": [_turn(shown) for shown in view.turns],
         "taken_back": view.taken_back,
         **{name: sent.get(name) for name in ("acted", "failed", "opened")},
         "keepalive": KEEPALIVE_SECONDS,
     }
+
+
+def _turn(shown: ShownTurn) -> dict[str, Any]:
+    said = {} if shown.rating is None else {"verdict": shown.rating.verdict, "comment": shown.rating.comment}
+    return {**asdict(shown.turn), "prompt_at": shown.prompt_at, "reply_at": shown.reply_at, "rating": said}
+
+
+def _left(left: Left | None) -> str:
+    """What a visitor may still use, as HTML: the style shows it on the pointer's way until it is little."""
+    return "" if left is None else f"<span class='{'left low' if left.low else 'left'}'>{escape(left.text)}</span>"
 
 
 def _chatbot(agent: ChatAgent, settings: Settings) -> gr.Chatbot:

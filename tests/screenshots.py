@@ -71,7 +71,7 @@ def _plan(page: Page) -> None:
     hidden = page.locator("#conversation .bubble-wrap").evaluate("(shown) => shown.scrollHeight - shown.clientHeight")
     width = page.evaluate("innerWidth")
     page.set_viewport_size({"width": width, "height": HEIGHT + hidden})
-    page.wait_for_load_state("networkidle")
+    page.wait_for_function("[...document.images].every((image) => image.complete)")
     page.wait_for_function("document.getAnimations().length === 0")
 
 
