@@ -7,9 +7,9 @@ SQLite's own locks settle that.
 """
 
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from contextvars import copy_context
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar, copy_context
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -218,6 +218,51 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             UPDATE share SET scope = coalesce(new.scope, '') WHERE conversation_id = new.conversation_id;
         END""",
     ),
+    (
+        # Who has signed in, by the SHA-256 of the token in their cookie. `expires_at` in seconds since 1970.
+        """CREATE TABLE session (
+            token_hash TEXT PRIMARY KEY NOT NULL,
+            owner TEXT NOT NULL,
+            name TEXT NOT NULL,
+            proof TEXT NOT NULL,
+            expires_at REAL NOT NULL
+        ) STRICT, WITHOUT ROWID""",
+        "CREATE INDEX session_by_end ON session (expires_at)",
+    ),
+    (
+        # What was used: a row for each owner, and one for all, of the day and the minute of their last message.
+        """CREATE TABLE spending (
+            who TEXT PRIMARY KEY NOT NULL,
+            day INTEGER NOT NULL,
+            messages INTEGER NOT NULL,
+            tokens INTEGER NOT NULL,
+            micros INTEGER NOT NULL,
+            minute_began INTEGER NOT NULL,
+            minute_messages INTEGER NOT NULL,
+            running INTEGER NOT NULL,
+            held_tokens INTEGER NOT NULL,
+            held_micros INTEGER NOT NULL
+        ) STRICT, WITHOUT ROWID""",
+        # The replies that are being written: it outlives the conversation, which may be deleted meanwhile.
+        """CREATE TABLE reservation (
+            conversation_id TEXT PRIMARY KEY NOT NULL,
+            owner TEXT NOT NULL,
+            tokens INTEGER NOT NULL,
+            micros INTEGER NOT NULL
+        ) STRICT, WITHOUT ROWID""",
+    ),
+    (
+        # What owners said of replies: the entry is the first of one, which names its version.
+        """CREATE TABLE feedback (
+            entry_id TEXT NOT NULL REFERENCES entry (id) ON DELETE CASCADE,
+            owner TEXT NOT NULL,
+            verdict TEXT NOT NULL CHECK (verdict IN ('up', 'down')),
+            comment TEXT NOT NULL,
+            model TEXT,
+            said_at TEXT NOT NULL,
+            PRIMARY KEY (entry_id, owner)
+        ) STRICT, WITHOUT ROWID""",
+    ),
 )
 """The statements that lead from each schema version to the next. Never edit one that was released: add another."""
 
@@ -302,11 +347,28 @@ class Database:
         Raises:
             DatabaseUnavailable: If the disk is full, the file read-only, or another program holds it for too long.
         """
-        writer = _opened(self._writer)
+        writer, along = _opened(self._writer), _along.get()
         try:
-            return await _on_thread_of(writer, partial(_transaction, work))
+            whole = work if along is None else along.before(work)
+            result = await _on_thread_of(writer, partial(_transaction, whole))
         except sqlite3.OperationalError as error:
             raise DatabaseUnavailable(_sentence(self.path, error)) from error
+        if along is not None:
+            along.done = True
+        return result
+
+    @contextmanager
+    def along(self, work: Callable[["Transaction"], object]) -> Generator["Along", None, None]:
+        """Do some work together with the next change that is made inside, whoever makes it: both happen, or neither.
+
+        What the work raises is raised by that change.
+        """
+        along = Along(work)
+        token = _along.set(along)
+        try:
+            yield along
+        finally:
+            _along.reset(token)
 
     async def _migrate(self) -> None:
         def migrate(change: Transaction) -> None:
@@ -357,6 +419,26 @@ class Transaction:
 def _read(connection: sqlite3.Connection, sql: str, parameters: Parameters) -> list[sqlite3.Row]:
     with _span(sql):
         return connection.execute(sql, parameters).fetchall()
+
+
+class Along:
+    """Some work that goes along with another change. `done` once they are stored."""
+
+    def __init__(self, work: Callable[[Transaction], object]) -> None:
+        self._work = work
+        self.done = False
+
+    def before(self, work: Callable[[Transaction], T]) -> Callable[[Transaction], T]:
+        """This work and then another, as one; only the other when this is done already."""
+
+        def both(change: Transaction) -> T:
+            self._work(change)
+            return work(change)
+
+        return work if self.done else both
+
+
+_along: ContextVar[Along | None] = ContextVar("along", default=None)
 
 
 def _transaction(work: Callable[[Transaction], T], connection: sqlite3.Connection) -> T:

@@ -56,6 +56,11 @@ class Hosts:
         # Nobody can make the name of a page of theirs an address, so one that is asked for was typed.
         return address.is_loopback or self._everywhere
 
+    @property
+    def are_this_computers(self) -> bool:
+        """Whether only programs of this computer can connect."""
+        return self._bound == "localhost" or _is_loopback(self._bound)
+
     def are_public(self, name: str) -> bool:
         """Whether this is a name by which others reach the chat."""
         return name in self._public or any(f"*{name[at:]}" in self._public for at in _dots(name))
@@ -156,6 +161,13 @@ def address(text: str) -> tuple[str, str] | None:
     """The name in lower case and the port, if there is one, of what a `Host` header says; `None` for nonsense."""
     found = _ADDRESS.fullmatch(text)
     return (found[1].lower().strip("[]").removesuffix("."), found[2] or "") if found else None
+
+
+def _is_loopback(name: str) -> bool:
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 def _dots(name: str) -> list[int]:

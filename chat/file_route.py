@@ -36,11 +36,11 @@ _NO_SCRIPTS = (
 
 
 def file_path(conversation_id: str, entry_id: str, file: StoredFile) -> str:
-    """Where a file of an entry is served, from the page's root on.
+    """Where a file of an entry is served, seen from the page: under whichever path a proxy serves that.
 
     While a reply is being written, its messages' ids stand for entries: `<run id>.<index>`.
     """
-    return "/parley/files/" + "/".join(quote(part, safe="") for part in (conversation_id, entry_id, file.id))
+    return "parley/files/" + "/".join(quote(part, safe="") for part in (conversation_id, entry_id, file.id))
 
 
 async def serve_file(request: Request) -> Response:

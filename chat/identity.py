@@ -1,16 +1,19 @@
 """Who is asking: the one place where a request's owner is derived.
 
 Every browser gets a random 256-bit token in a cookie that scripts can't read. The owner of what it writes is the
-token's SHA-256, so that nobody who reads the database can come back as one of its visitors. Nothing else that a client
-sends (a conversation's id, a session hash, a history) says anything about who it is.
+token's SHA-256, so that nobody who reads the database can come back as one of its visitors; or whoever signed in with
+it (`chat.sessions`), which `chat.identify` finds out before a request is answered. Nothing else that a client sends (a
+conversation's id, a session hash, a history) says anything about who it is.
 """
 
 import hashlib
 import secrets
+from collections.abc import MutableMapping
+from typing import Any
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection, cookie_parser
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Scope
 
 COOKIE = "parley_visitor"
 SECURE_COOKIE = f"__Host-{COOKIE}"
@@ -21,9 +24,8 @@ LIFETIME = 400 * 24 * 3600
 
 _TOKEN_BYTES = 32
 _TOKEN_LENGTH = 43
-_PAGES = ("", "/", "/config")
-"""Where a visit begins: a browser's page, and what `gradio_client` asks for first. A page's other requests run at the
-same time and would each bring home another token."""
+_FOUND = "owner"
+"""Where a request's state has its owner."""
 
 
 class Owner(str):
@@ -42,38 +44,32 @@ class Owner(str):
 
 def owner_of(connection: HTTPConnection) -> Owner | None:
     """The owner that a request acts for, or `None` for a browser that keeps no cookie."""
-    token = _token(connection.headers)
-    return None if token is None else Owner(f"visitor:{hashlib.sha256(token.encode()).hexdigest()}")
+    state: MutableMapping[str, Any] = connection.scope.get("state", {})
+    if _FOUND in state:
+        return state[_FOUND]
+    token = token_of(connection)
+    return None if token is None else visitor(token)
 
 
-class VisitorCookie:
-    """ASGI middleware that gives every new browser its token when it opens the page."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not _begins_visit(scope) or _token(Headers(scope=scope)) is not None:
-            await self.app(scope, receive, send)
-            return
-        cookie = _set_cookie(secrets.token_urlsafe(_TOKEN_BYTES), secure=_is_https(scope))
-
-        async def send_with_cookie(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).append("set-cookie", cookie)
-            await send(message)
-
-        await self.app(scope, receive, send_with_cookie)
+def set_owner(scope: Scope, owner: Owner | None) -> None:
+    """Say for whom a request acts, once it is found out."""
+    scope.setdefault("state", {})[_FOUND] = owner
 
 
-def _begins_visit(scope: Scope) -> bool:
-    path: str = scope["path"]
-    return path.removeprefix(scope.get("root_path", "")) in _PAGES
+def visitor(token: str) -> Owner:
+    """The owner of what is written by a browser with this token that nobody has signed in with."""
+    return Owner(f"visitor:{hashlib.sha256(token.encode()).hexdigest()}")
 
 
-def _token(headers: Headers) -> str | None:
+def new_token() -> str:
+    """A token that nobody can guess."""
+    return secrets.token_urlsafe(_TOKEN_BYTES)
+
+
+def token_of(connection: HTTPConnection) -> str | None:
+    """The token in a browser's cookie, if it has the form of one."""
     # Unlike SimpleCookie it reads on after a cookie of another program on this host that is malformed.
-    cookies = cookie_parser(headers.get("cookie", ""))
+    cookies = cookie_parser(connection.headers.get("cookie", ""))
     for name in (SECURE_COOKIE, COOKIE):
         # The length refuses what a server of ours never gave out.
         if len(cookies.get(name, "")) == _TOKEN_LENGTH:
@@ -81,12 +77,15 @@ def _token(headers: Headers) -> str | None:
     return None
 
 
-def _is_https(scope: Scope) -> bool:
+def is_https(scope: Scope) -> bool:
+    """Whether the browser came over https, maybe through a proxy that did not."""
     # A forged header only changes how the forger's own cookie is kept.
     return scope["scheme"] == "https" or Headers(scope=scope).get("x-forwarded-proto", "").startswith("https")
 
 
-def _set_cookie(token: str, *, secure: bool) -> str:
+def set_cookie(scope: Scope, token: str) -> str:
+    """The header that gives a browser its token, in answer to the request of this scope."""
+    secure = is_https(scope)
     # Over https the page may sit in another site's frame, as on Spaces: the cookie is then kept apart per site.
     name, policy = (SECURE_COOKIE, "SameSite=None; Secure; Partitioned") if secure else (COOKIE, "SameSite=Lax")
     return f"{name}={token}; Path=/; Max-Age={LIFETIME}; HttpOnly; {policy}"

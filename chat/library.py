@@ -146,6 +146,28 @@ class Library:
                 (title, conversation_id, owner),
             )
 
+    async def title_from_model(self, owner: Owner, conversation_id: str, title: str) -> bool:
+        """Give a conversation the title that a model wrote, if it has none that stays; whether it had none.
+
+        An empty one says that the model was asked and wrote none: what the conversation has stays.
+        """
+        return await self._change(
+            """INSERT INTO title (conversation_id, title, settled)
+            SELECT conversation_id, ?, 1 FROM conversation WHERE conversation_id = ? AND scope = ?
+            ON CONFLICT (conversation_id) DO UPDATE
+            SET title = coalesce(nullif(excluded.title, ''), title), settled = 1 WHERE settled = 0""",
+            (title, conversation_id, owner),
+        )
+
+    async def is_settled(self, owner: Owner, conversation_id: str) -> bool:
+        """Whether a conversation's title stays, because a person gave it or a model was asked for it."""
+        row = await self._database.row(
+            """SELECT settled FROM title JOIN conversation USING (conversation_id)
+            WHERE conversation_id = ? AND scope = ?""",
+            (conversation_id, owner),
+        )
+        return row is not None and bool(row["settled"])
+
     async def _change(self, sql: str, parameters: Sequence[object]) -> bool:
         return await self._database.change(lambda change: change.execute(sql, parameters)) == 1
 

@@ -16,6 +16,7 @@ from pydantic_ai.capabilities import AbstractCapability, ReinjectSystemPrompt
 from pydantic_ai.exceptions import UserError
 from pydantic_ai.models import Model, infer_model
 from pydantic_ai.settings import ModelSettings
+from pydantic_ai.usage import UsageLimits
 
 from chat.abilities import takes_temperature
 from chat.agent import build_agent, build_deps
@@ -44,6 +45,7 @@ class RunArguments(TypedDict):
     deps: NotRequired[Any]
     instructions: NotRequired[str]
     output_type: NotRequired[list[Any]]
+    usage_limits: NotRequired[UsageLimits]
 
 
 @dataclass(frozen=True)

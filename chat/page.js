@@ -35,12 +35,14 @@ const parley = (() => {
     trigger("submit");
   });
 
-  const messageBar = parleyMessageBar(status, act, (entry) => {
+  const messageBar = parleyMessageBar(status, act, addressOf, (sentence) => trigger("warning", sentence));
+
+  function addressOf(entry) {
     const address = new URL(location.pathname, location.href);
     address.searchParams.set("c", inAddress());
     address.searchParams.set("m", entry);
     return address.href;
-  });
+  }
 
   // Nothing is done twice: what was begun is done, or never arrived.
   const acting = () => action && Date.now() - action.sent < 5000;

@@ -8,7 +8,7 @@ checkpointed about ten times a second, and however it ends, what it stores is a 
 import asyncio
 import contextvars
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -43,11 +43,13 @@ from chat.failures import log_failure, sentence_for
 from chat.files import Files, binary_contents
 from chat.identity import Owner
 from chat.journal import Journal, Outcome, Progress, Unfinished
+from chat.limits import Limits
 from chat.memory import Spare
 from chat.models import ChatAgent
 from chat.partial import FOLDED_EVENTS, Partial
 from chat.recent import RecentConversations
 from chat.render import starts_turn
+from chat.spending import spending_of
 from chat.store import SQLiteConversationStore, message_json
 from chat.summary import usage_of
 from chat.timing import NO_TIME, Stopwatch, Timing
@@ -135,6 +137,8 @@ class Run:
         self._changed = asyncio.Event()
         self._written = asyncio.Event()
         self._ended = asyncio.Event()
+        self.asked = False
+        """Whether its model may have been asked."""
         self.stopping = asyncio.Event()
         self.stop_outcome = STOPPED
         self.cancellation = CancellationToken()
@@ -205,6 +209,7 @@ class Runs:
         journal: Where runs are checkpointed.
         choices: What owners chose for their conversations.
         changes: Who is told that a conversation changed.
+        limits: What owners, and each reply, may use.
         timeout: Seconds that a reply may take.
         max_runs: How many are written at the same time; the others wait in line, first come, first served.
         history: How many of a conversation's newest messages its model is given at most.
@@ -218,6 +223,7 @@ class Runs:
         journal: Journal,
         choices: Choices,
         changes: Changes,
+        limits: Limits,
         *,
         timeout: float,
         max_runs: int,
@@ -230,6 +236,7 @@ class Runs:
         self._journal = journal
         self._choices = choices
         self._changes = changes
+        self._limits = limits
         self._recent = RecentConversations()
         self._timeout = timeout
         self._history = history
@@ -243,6 +250,7 @@ class Runs:
         self._checkpointing = asyncio.Lock()
         self._checkpoint_now = asyncio.Event()
         self._closing = asyncio.Event()
+        self._leaving: set[Owner] = set()
 
     def of(self, owner: Owner, conversation_id: str) -> Run | None:
         """The run that is at work in an owner's conversation, if any. Its prompt is stored."""
@@ -413,6 +421,31 @@ class Runs:
 
         return await self._start(owner, conversation_id, agent, begin)
 
+    async def add_usage(self, owner: Owner, conversation_id: str, usage: RunUsage) -> None:
+        """Count what was used for a conversation beside its replies, once none is being written in it.
+
+        Raises:
+            DatabaseUnavailable: If it can't be stored now.
+        """
+        while True:
+            if (run := self.of(owner, conversation_id)) is not None:
+                await run.ends_within()
+                continue
+            kept = self._recent.take(owner, conversation_id)
+            conversation = kept[0] if kept else await self._store.load(conversation_id, limit=1, scope=owner)
+            if conversation is None:  # Deleted meanwhile.
+                return
+            conversation.usage += usage
+            try:
+                await self._store.save(conversation, scope=owner)
+            except ConversationConflict:  # A prompt came in between.
+                continue
+            if kept and conversation_id not in self._active:
+                self._recent.put(owner, *kept)
+            if conversation_id not in self._active:  # Else what is written there is newer.
+                self._changes.announce(owner, conversation_id, conversation.revision)
+            return
+
     async def token(self, owner: Owner, conversation_id: str) -> str | None:
         """Names the state that a conversation is in; another one after each change. `None` when it is missing."""
         if (run := self.of(owner, conversation_id)) is not None:
@@ -422,7 +455,9 @@ class Runs:
 
     async def recover(self) -> None:
         """Store what runs had written when their process was killed. Call it once, before the first `send`."""
-        for unfinished in await self._journal.unfinished():
+        left = await self._journal.unfinished()
+        await self._settle({unfinished.conversation_id: unfinished.messages for unfinished in left})
+        for unfinished in left:
             try:
                 await self._recover(unfinished)
             except (UserError, DatabaseUnavailable) as error:
@@ -440,6 +475,19 @@ class Runs:
             self._checkpointer.cancel()
         for task in self._tasks:
             task.cancel()
+
+    @asynccontextmanager
+    async def without(self, owner: Owner) -> AsyncGenerator[None, None]:
+        """Stop what is being written for an owner, and let nothing begin meanwhile: what they have is being moved."""
+        self._leaving.add(owner)
+        try:
+            while own := [run for run in self._active.values() if run.owner == owner]:
+                for run in own:
+                    run.stop()
+                    await run.after(run.version)
+            yield
+        finally:
+            self._leaving.discard(owner)
 
     async def prepare(self, owner: Owner, conversation_id: str) -> None:
         """Read a conversation that is likely to be continued, so that its next reply begins as soon as a new one's."""
@@ -503,6 +551,8 @@ class Runs:
     ) -> Run:
         if self._closing.is_set():
             raise ShuttingDown
+        if owner in self._leaving:
+            raise ConversationBusy
         if (other := self._active.get(conversation_id)) is not None:
             # Somebody else's is not even said to be busy.
             raise ConversationBusy if other.owner == owner else ConversationMissing
@@ -516,7 +566,8 @@ class Runs:
 
     async def _work(self, run: Run, agent: ChatAgent, begin: Callable[[Run], Awaitable[Conversation]]) -> None:
         try:
-            conversation = await _without_conflict(begin, run)
+            async with self._limits.reserved(run.owner, run.conversation_id):
+                conversation = await _without_conflict(begin, run)
         except Exception as error:
             del self._active[run.conversation_id]
             run.accepted.set_exception(error)
@@ -603,6 +654,8 @@ class Runs:
                 choice = choice.model_copy(update={"model": run.model})
             messages = await self._files.to_send(conversation.messages, self._history_bytes)
             arguments = await agent.run_arguments(run.owner, run.conversation_id, choice)
+            if self._limits.of_reply is not None:
+                arguments["usage_limits"] = self._limits.of_reply
             async with agent.agent.run_stream_events(
                 # A conversation's usage would count against the limits of each of its turns: after Pydantic AI's
                 # default of 50 requests nothing would be answered any more.
@@ -612,6 +665,7 @@ class Runs:
                 deferred_tool_results=run.decided,
                 **arguments,
             ) as events:
+                run.asked = True
                 async for event in events:
                     if isinstance(event, AgentRunResultEvent):
                         output: object = event.result.output
@@ -658,12 +712,13 @@ class Runs:
         conversation.usage += usage_of(ending.messages, ending.usage)
         conversation.deferred_tool_requests = ending.deferred
         saved = outcome is not None and not ending.messages
+        used = spending_of(ending.messages, ending.usage, loaded, cut=run.asked and ending.error is None)
         while True:
             try:
                 if not saved:
                     outcome = await self._save_once(run, conversation, ending, outcome)
                     saved = True
-                async with self._checkpointing:
+                async with self._checkpointing, self._limits.settled(run.conversation_id, used):
                     run.progress.take()
                     await self._journal.finish(
                         run.conversation_id,
@@ -749,6 +804,18 @@ class Runs:
         prompt = await self.newest_prompt(follows)
         begun = await self._entries_after(follows, prompt.id) if prompt is not None else None
         return next((entry.id for entry in (*(begun or ()), *stored)), follows)
+
+    async def _settle(self, written: Mapping[str, Sequence[ModelMessage]]) -> None:
+        """Count what the runs used that were killed, given what they had written by conversation."""
+        for conversation_id in await self._limits.unsettled():
+            try:
+                stored = await self._store.load(conversation_id, limit=self._history)
+            except UserError as error:  # Its messages can't be read any more.
+                logger.error("What was used in conversation %s is not known: %s", conversation_id, error)
+                stored = None
+            given = [] if stored is None else stored.messages
+            used = spending_of(written.get(conversation_id, ()), given=given, cut=True)
+            await self._limits.settle(conversation_id, used)
 
     async def _entries_after(self, head_id: str, entry_id: str) -> list[ConversationEntry] | None:
         """What follows an entry in the history that ends in `head_id`; `None` when it isn't in it."""

@@ -17,27 +17,39 @@ from filelock import FileLock, Timeout
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp
 
+from chat.accounts import AccountError, Accounts
 from chat.backup import Backup, BackupError
 from chat.backup_place import PlaceError, place_at
 from chat.database import Database, DatabaseError, check_header
 from chat.doors import JOIN, RUN, Doors, Uploads
 from chat.edge import SPACES_FRAME, Edge, Hosts
+from chat.exposure import is_exposed
 from chat.failures import SecretsFilter
-from chat.identity import VisitorCookie
+from chat.hugging_face import HuggingFace
+from chat.identify import Identify, Ways
 from chat.import_route import IMPORT
 from chat.local_model import LocalModel
+from chat.login import Login
 from chat.models import AgentError, choose_agent
 from chat.policy import PagePolicy, Policy
 from chat.render import LONGEST_PROMPT
 from chat.services import Services, open_services
 from chat.settings import Settings
 from chat.share import is_wanted, open_link
+from chat.summary import is_paid
 from chat.theme import THEME
 from chat.ui import HEAD, ROUTES, ChatPage
+
+logger = logging.getLogger(__name__)
 
 SWITCH_SECONDS = 0.0005
 """How long the database's threads wait for Python while pages are served. Its own 5 ms, for each statement of each
 transaction, held up fifty people who sent at once for seconds."""
+
+UNLIMITED = (
+    "Others can reach this chat, and nothing limits what they may spend on its model. "
+    "Set CHAT_TOTAL_LIMITS, for example to dollars_per_day=10, or leave it unset."
+)
 
 CLOSE_SECONDS = 1
 """How long connections may take to close once what they stream has ended."""
@@ -45,6 +57,9 @@ CLOSE_SECONDS = 1
 
 BODY_BYTES = 1_000_000
 """What a request's body may have beside what a person sends with it."""
+
+FORM_BYTES = 10_000
+"""What a login form may have."""
 
 TEXT_BYTES = 6 * LONGEST_PROMPT + BODY_BYTES
 """What a call's body may have: a prompt in JSON has at most six bytes for a character of it."""
@@ -66,15 +81,20 @@ class Server:
         try:
             check_header(settings.database)
             self._agent = choose_agent(settings)
+            accounts = Accounts(settings.auth) if settings.auth else None
             self._backup = None if settings.backup is None else Backup(settings.database, place_at(settings.backup))
-        except (AgentError, DatabaseError, PlaceError) as error:
+        except (AgentError, DatabaseError, AccountError, PlaceError) as error:
             raise StartError(error) from error
         _quieten_gradio()
         self._uploads = Uploads()
         self._hosts = Hosts(_bound_name(), [*settings.allowed_hosts, *_space_hosts()])
         frames = [SPACES_FRAME] if _space_hosts() else []
         self._policy = Policy(head=HEAD, image_hosts=settings.image_hosts, frames=frames)
-        self.demo = ChatPage(self._agent, settings, self._uploads)
+        hugging_face = HuggingFace.from_space() if accounts is None else None
+        self._ways = Ways(accounts, hugging_face is not None, self._is_local)
+        self._login = Login(settings.title, self._ways, hugging_face)
+        signs_in = accounts is not None or hugging_face is not None
+        self.demo = ChatPage(self._agent, settings, self._uploads, signs_in=signs_in)
         self._lock = FileLock(f"{settings.database}.lock")
         self._services: Services | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -140,7 +160,7 @@ class Server:
                 app_kwargs={
                     "lifespan": self._lifespan,
                     "middleware": [Middleware(PagePolicy, policy=self._policy)],
-                    "routes": ROUTES,
+                    "routes": [*ROUTES, *self._login.routes],
                     "docs_url": None,
                     "redoc_url": None,
                 },
@@ -166,7 +186,10 @@ class Server:
         local = [served.model for served in self._agent.models if isinstance(served.model, LocalModel)]
         if local and local[0] is self._agent.models[0].model:
             local[0].start()  # Loads beside the first page. Others load when they are first asked.
-        async with open_services(self._settings) as self._services:
+        exposed = is_exposed(self._settings)
+        async with open_services(self._settings, public=exposed) as self._services:
+            if exposed and not (self._settings.auth or self._services.limits.bound_spending) and self._is_paid():
+                logger.warning(UNLIMITED)
             self._loop = asyncio.get_running_loop()
             yield {"services": self._services, "backup": self._backup}
         for model in local:
@@ -176,9 +199,13 @@ class Server:
         """Gradio's app behind ours. Around its own middleware, which would give any site's page what it asks for."""
         doors = Doors(app, uploads=self._uploads, reloads=bool(os.environ.get("GRADIO_WATCH_DIRS")))
         files = int(self._settings.max_file_mb * 1_000_000) * self._settings.max_files
-        imports = int(self._settings.max_import_mb * 1_000_000)
-        limits = {"": files + BODY_BYTES, JOIN: TEXT_BYTES, RUN: TEXT_BYTES, IMPORT: imports + BODY_BYTES}
-        return Edge(VisitorCookie(doors), hosts=self._hosts, policy=self._policy, limits=limits)
+        imports = int(self._settings.max_import_mb * 1_000_000) + BODY_BYTES
+        limits = {"": files + BODY_BYTES, JOIN: TEXT_BYTES, RUN: TEXT_BYTES, IMPORT: imports, "/login": FORM_BYTES}
+        return Edge(Identify(doors, ways=self._ways), hosts=self._hosts, policy=self._policy, limits=limits)
+
+    def _is_local(self) -> bool:
+        """Whether nobody else than the person at this computer can reach the chat."""
+        return self._settings.local and self._hosts.are_this_computers and not is_exposed(self._settings)
 
     def _announce(self) -> None:
         print(f"Chat:          {self.demo.local_url}")
@@ -186,6 +213,9 @@ class Server:
         if self._settings.backup is not None:
             print(f"Backup:        {self._settings.backup}")
         print(f"Conversations: {self._settings.database}", flush=True)
+
+    def _is_paid(self) -> bool:
+        return any(is_paid(served.model) for served in self._agent.models)
 
     def _close(self) -> None:
         if self._services is not None and self._loop is not None and self._loop.is_running():

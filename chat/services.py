@@ -9,14 +9,18 @@ from chat.choices import Choices
 from chat.database import Database
 from chat.deletions import Deletions
 from chat.exports import Exports
+from chat.feedback import Feedback
 from chat.files import Files
 from chat.imports import Imports
 from chat.journal import Journal
 from chat.library import Library
+from chat.limits import Limits, limits_from
 from chat.runs import Runs
+from chat.sessions import Sessions
 from chat.settings import Settings
 from chat.shares import Shares
 from chat.store import SQLiteConversationStore
+from chat.titles import Titles
 from chat.versions import Versions
 
 
@@ -33,21 +37,30 @@ class Services:
     choices: Choices
     journal: Journal
     changes: Changes
+    limits: Limits
     runs: Runs
+    titles: Titles
     exports: Exports
     imports: Imports
     versions: Versions
     shares: Shares
+    sessions: Sessions
+    feedback: Feedback
 
     async def end_runs(self) -> None:
         """End what pages and models are streaming, saving it, so that connections close. Can be called twice."""
         self.changes.close()
+        self.titles.close()
         await self.runs.close()
 
 
 @asynccontextmanager
-async def open_services(settings: Settings) -> AsyncGenerator[Services, None]:
+async def open_services(settings: Settings, *, public: bool = False) -> AsyncGenerator[Services, None]:
     """Open the database, recover what a killed server left, and close everything at the end.
+
+    Args:
+        settings: What its owner decided.
+        public: Whether others than those on this machine can reach the chat.
 
     Raises:
         DatabaseError: If the database can't be used.
@@ -56,33 +69,39 @@ async def open_services(settings: Settings) -> AsyncGenerator[Services, None]:
         store, journal, changes = SQLiteConversationStore(database), Journal(database), Changes()
         choices = Choices(database)
         files = Files(database)
+        limits = limits_from(settings, database, public=public)
         runs = Runs(
             store,
             files,
             journal,
             choices,
             changes,
+            limits,
             timeout=settings.timeout,
             max_runs=settings.max_runs,
             history=settings.history,
             history_bytes=int(settings.history_mb * 1_000_000),
         )
-        deletions = Deletions(store, runs, changes)
+        library, deletions = Library(database), Deletions(store, runs, changes)
         services = Services(
             settings.title,
             database,
             store,
             files,
-            Library(database),
+            library,
             deletions,
             choices,
             journal,
             changes,
+            limits,
             runs,
+            Titles(store, library, choices, runs, changes),
             Exports(database, files, show_system=settings.show_system),
             Imports(database, store, largest=int(settings.max_import_mb * 1_000_000)),
             Versions(database, store, runs, changes),
             Shares(database, store),
+            Sessions(database, runs),
+            Feedback(database, store),
         )
         await runs.recover()
         deletions.keep_erasing()

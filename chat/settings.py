@@ -10,8 +10,10 @@ from typing import Annotated, Any
 
 import platformdirs
 from dotenv import load_dotenv
-from pydantic import Field, ValidationError, field_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, CliImplicitFlag, CliSettingsSource, NoDecode, SettingsConfigDict
+
+from chat.allowance import OWN_REPLY, REPLY, TOTAL, VISITOR, Allowance, ReplyAllowance
 
 LOCAL_MODEL = "local"
 """The model that needs no key and no network: see `chat.local_model`."""
@@ -109,16 +111,47 @@ class Settings(BaseSettings):
     max_import_mb: float = Field(
         default=100, gt=0, description="The largest file that can be imported, unpacked, in megabytes."
     )
+    titles: bool = Field(
+        default=True,
+        description="Whether the model that answered first is also asked for the conversation's title. An embedded "
+        "model never is.",
+    )
     show_system: bool = Field(
         default=False,
         description="Whether visitors see what only the model is meant to read: system prompts, instructions and "
         "changes of tools.",
+    )
+    visitor_limits: Annotated[str, AfterValidator(Allowance.check())] = Field(
+        default="",
+        description="What each visitor may use, as name=number or name=off, separated by commas: "
+        f"{', '.join(Allowance.names())}. off for no limits. "
+        f"When not set: none, or, where others can reach the chat, {VISITOR}.",
+    )
+    total_limits: Annotated[str, AfterValidator(Allowance.check())] = Field(
+        default="",
+        description="What all visitors together may use, written in the same way. "
+        f"When not set: none, or, where others can reach the chat, {TOTAL}.",
+    )
+    reply_limits: Annotated[str, AfterValidator(ReplyAllowance.check())] = Field(
+        default="",
+        description=f"What one reply may use, written in the same way: {', '.join(ReplyAllowance.names())}. "
+        f"When not set: {OWN_REPLY}, or, where others can reach the chat, {REPLY}.",
     )
 
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
         description="Names by which others reach the chat, through a proxy or a tunnel, separated by commas; "
         "*.example.org stands for all below it. Known by themselves: this computer's, a Space's and a share link's.",
+    )
+    auth: Path | None = Field(
+        default=None,
+        description="The file of those who may use the chat, made by `python -m chat.accounts add NAME`. "
+        "When not set: everybody who reaches it.",
+    )
+    local: bool = Field(
+        default=True,
+        description="Whether the person at this computer is one person in all browsers, without signing in, while "
+        "nobody else can reach the chat.",
     )
     image_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
@@ -148,10 +181,15 @@ class Settings(BaseSettings):
             return value
         return tuple(name.strip() for name in value.split(",") if name.strip())
 
-    @field_validator("database")
+    @field_validator("auth", mode="before")
     @classmethod
-    def _absolute(cls, value: Path) -> Path:
-        return value.expanduser().absolute()
+    def _none_for_empty(cls, value: Any) -> Any:
+        return None if value == "" else value  # As a path it would be the directory.
+
+    @field_validator("database", "auth")
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return value and value.expanduser().absolute()
 
 
 def read_settings(arguments: list[str]) -> Settings:

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 import gradio as gr
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -44,12 +44,16 @@ class Refused(Exception):
     """A change that can't be made. The message says why."""
 
 
+def _clean(title: object) -> object:
+    return one_line(title, LONGEST_NAME) if isinstance(title, str) else title
+
+
 class Change(BaseModel):
     """What a page changes about a conversation: one of these."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    title: Annotated[str, Field(max_length=LARGEST_CHANGE)] | None = None
+    title: Annotated[str, BeforeValidator(_clean)] | None = None
     place: Place | None = None
     deleted: bool | None = None
 
@@ -60,8 +64,12 @@ class Change(BaseModel):
         return self
 
 
-def render_sidebar() -> None:
-    """Put the sidebar on the page, closed: its script opens it where there is room."""
+def render_sidebar(*, signs_in: bool) -> None:
+    """Put the sidebar on the page, closed: its script opens it where there is room.
+
+    Args:
+        signs_in: Whether people can sign in, and out at its end.
+    """
     with gr.Sidebar(width=WIDTH, open=False, elem_id="library"):
         new = gr.Button("New chat", variant="secondary", elem_id="new-chat")
         new.click(None, None, None, js="() => parley.open(null)", api_visibility="private")
@@ -73,6 +81,14 @@ def render_sidebar() -> None:
             js_on_load="parleySidebar.start(element, trigger)",
             elem_id="conversations",
         )
+        if signs_in:
+            gr.HTML(
+                value="",
+                html_template="<section aria-label='Account'></section>",
+                apply_default_css=False,
+                js_on_load="parleyAccount.start(element)",
+                elem_id="account",
+            )
 
 
 async def list_conversations(request: Request) -> Response:
@@ -120,10 +136,9 @@ async def _make(change: Change, services: Services, owner: Owner, conversation_i
     if change.place is not None:
         made = await services.library.move(owner, conversation_id, change.place)
     else:
-        title = one_line(change.title or "", LONGEST_NAME)
-        if not title:
+        if not change.title:
             raise Refused("A title needs at least one letter. Type one, or press Escape to keep the old one.")
-        made = await services.library.rename(owner, conversation_id, title)
+        made = await services.library.rename(owner, conversation_id, change.title)
     if made:
         services.changes.announce_listing(owner, conversation_id)
     return made
@@ -146,7 +161,7 @@ async def _answer(request: Request, act: Callable[[Owner, Services], Awaitable[d
     except (Refused, ConversationBusy) as error:
         return _error(409, str(error))
     except ValueError as error:
-        return _error(400, f"This request can't be read: {error}")
+        return _error(400, f"This request can't be read: {str(error).rstrip('.')}.")
     except DatabaseError as error:
         return _error(503, str(error))
 

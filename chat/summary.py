@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from pydantic_ai import ModelMessage, ModelResponse, RunUsage
 from pydantic_ai.messages import BaseToolReturnPart
+from pydantic_ai.models import Model
 from pydantic_ai.usage import RequestUsage
 
 from chat.markup import inert, seconds_text
@@ -85,7 +86,7 @@ class Took:
 def took(messages: Iterable[ModelMessage], seconds: float | None = None) -> Took:
     """What a turn took, with the agents that its tools ran as far as its messages hold them."""
     total = Took()
-    for response in _responses(messages):
+    for response in responses_in(messages):
         total += _of_response(response)
     return total if seconds is None else total + Took(seconds=seconds)
 
@@ -142,23 +143,24 @@ def lines_by_turn(messages: Iterable[tuple[str, ModelMessage]], seconds: Mapping
 
 
 def _is_measured(messages: Iterable[ModelMessage]) -> bool:
-    return any(response.provider_name not in WITHOUT_PROVIDER for response in _responses(messages))
+    return any(response.provider_name not in WITHOUT_PROVIDER for response in responses_in(messages))
 
 
-def _responses(messages: Iterable[ModelMessage]) -> Iterator[ModelResponse]:
+def responses_in(messages: Iterable[ModelMessage]) -> Iterator[ModelResponse]:
+    """The responses of models in messages, and those of agents that tools ran as far as the messages hold them."""
     for message in messages:
         if isinstance(message, ModelResponse):
             yield message
         for part in message.parts:
             if isinstance(part, BaseToolReturnPart):
-                yield from _responses(nested_messages(part))
+                yield from responses_in(nested_messages(part))
 
 
 def _of_response(response: ModelResponse) -> Took:
     attempts = response.failed_attempts or []
     usages = [response.usage, *(attempt.usage for attempt in attempts if attempt.usage is not None)]
-    cost = _sum(_price(response), *(usage.cost for usage in usages[1:]))
-    billed = _is_billed(response)
+    cost = _sum(price_of(response), *(usage.cost for usage in usages[1:]))
+    billed = is_billed(response)
     unmeasured = response.state == "interrupted" or len(usages) <= len(attempts)
     return Took(
         models=(response.model_name,) if response.model_name else (),
@@ -170,7 +172,8 @@ def _of_response(response: ModelResponse) -> Took:
     )
 
 
-def _price(response: ModelResponse) -> Decimal | None:
+def price_of(response: ModelResponse) -> Decimal | None:
+    """US dollars; `None` when they are not known."""
     usage: RequestUsage = response.usage
     if usage.cost is not None:
         return usage.cost
@@ -184,11 +187,20 @@ def _price(response: ModelResponse) -> Decimal | None:
         return None
 
 
-def _is_billed(response: ModelResponse) -> bool:
+def is_billed(response: ModelResponse) -> bool:
     """Whether somebody else may ask money for a response."""
-    if response.provider_name in WITHOUT_PROVIDER:
+    return _bills(response.provider_name, response.provider_url)
+
+
+def is_paid(model: Model | None) -> bool:
+    """Whether somebody else may ask money for what a model answers; also when it isn't known (`None`)."""
+    return model is None or _bills(model.system, model.base_url)
+
+
+def _bills(provider: str | None, url: str | None) -> bool:
+    if provider in WITHOUT_PROVIDER:
         return False
-    host = _host(response.provider_url or "")
+    host = _host(url or "")
     try:
         return not ip_address(host).is_loopback
     except ValueError:

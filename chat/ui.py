@@ -33,11 +33,13 @@ from chat.database import DatabaseError, DatabaseUnavailable
 from chat.decisions import DecisionRefused, decisions_from_page
 from chat.doors import Uploads
 from chat.export_route import EXPORT_ROUTES
+from chat.feedback import FEEDBACK_ROUTE, give_feedback
 from chat.file_route import FILE_ROUTE, serve_file
 from chat.health import HEALTH_ROUTE, health
 from chat.identity import Owner, owner_of
 from chat.import_route import IMPORT_ROUTES
 from chat.kinds import chooser_kinds, kinds_text, takes_sound
+from chat.limits import Left, LimitReached
 from chat.message_box import message_box, upload_folder
 from chat.models import ChatAgent
 from chat.prompt_route import PROMPT_ROUTE, serve_prompt
@@ -49,12 +51,13 @@ from chat.share_route import SHARE_ROUTES
 from chat.sidebar import ROUTES as SIDEBAR_ROUTES
 from chat.sidebar import render_sidebar
 from chat.versions import NotNewest
-from chat.view import KEEPALIVE_SECONDS, Span, View, conversation_id_from, watch
+from chat.view import KEEPALIVE_SECONDS, ShownTurn, Span, View, conversation_id_from, watch
 
 _HERE = Path(__file__).parent
 _PARTS = (
     ("style", "page.css"),
     ("style", "sidebar.css"),
+    ("style", "limits.css"),
     ("script", "scroll.js"),
     ("script", "choices.js"),
     ("script", "decisions.js"),
@@ -66,6 +69,10 @@ _PARTS = (
     ("script", "exchange.js"),
     ("style", "backup.css"),
     ("script", "backup.js"),
+    ("style", "images.css"),
+    ("script", "images.js"),
+    ("style", "account.css"),
+    ("script", "account.js"),
     ("script", "page.js"),
 )
 HEAD = "".join(
@@ -118,6 +125,7 @@ _EXPECTED = (
     MessageMissing,
     NotNewest,
     ShuttingDown,
+    LimitReached,
     DatabaseError,
 )
 
@@ -125,10 +133,11 @@ _EXPECTED = (
 class ChatPage(gr.ChatInterface):
     """The chat with an agent, as a Gradio app. Its services come from the server's lifespan state."""
 
-    def __init__(self, agent: ChatAgent, settings: Settings, uploads: Uploads) -> None:
+    def __init__(self, agent: ChatAgent, settings: Settings, uploads: Uploads, *, signs_in: bool) -> None:
         self._agent = agent
         self._settings = settings
         self._uploads = uploads
+        self._signs_in = signs_in
         self._watching: dict[tuple[Owner, str | None], object] = {}
         self._beside: set[asyncio.Task[None]] = set()
         super().__init__(  # pyright: ignore[reportUnknownMemberType]  # Gradio leaves a list's items open
@@ -146,7 +155,7 @@ class ChatPage(gr.ChatInterface):
             analytics_enabled=False,
         )
         with self:
-            render_sidebar()
+            render_sidebar(signs_in=self._signs_in)
         # One place for all tabs: every event is a short one or a watch, which ends with its run.
         self.queue(default_concurrency_limit=None, max_size=None, api_open=False)
 
@@ -165,7 +174,8 @@ class ChatPage(gr.ChatInterface):
         self.status = gr.HTML(
             # Not yet any of a view's phases: the first one that is painted must be seen as a change.
             value={**_status(View(None)), "phase": "loading"},
-            html_template="<p role='status' aria-live='polite'>${value.notice || ''}</p><p>${value.spent || ''}</p>",
+            html_template="<p role='status' aria-live='polite'>${value.notice || ''}</p>"
+            "<p>${value.spent || ''}${value.left || ''}</p>",
             js_on_load="parley.start(props, trigger, watch)",
             apply_default_css=False,
             elem_id="status",
@@ -343,6 +353,8 @@ class ChatPage(gr.ChatInterface):
             action = Action.from_page(status.get("action"))
             shown = await act(services, owner, _conversation(status), action, self._agent)
             status["conversation"] = status["opened"] = shown
+            if shown and (run := services.runs.of(owner, shown)) is not None:
+                self._begun(services, run)
         except _EXPECTED as error:
             gr.Warning(str(error), title="Not done")
             status["failed"] = True
@@ -357,7 +369,10 @@ class ChatPage(gr.ChatInterface):
             services, owner = _services(request), _owner(request)
             made = _status_from(status.get("decisions"))
             decisions = decisions_from_page(made.get("calls"))
-            await services.runs.decide(owner, _conversation(status), str(made.get("token")), decisions, self._agent)
+            token = str(made.get("token"))
+            self._begun(
+                services, await services.runs.decide(owner, _conversation(status), token, decisions, self._agent)
+            )
         except _EXPECTED as error:
             gr.Warning(str(error), title="Not decided")
         async with aclosing(self.watch(status, request)) as frames:
@@ -419,11 +434,19 @@ class ChatPage(gr.ChatInterface):
         run = await services.runs.send(owner, conversation, prompt, self._agent, choice)
         if conversation is None:
             self._do_beside(self._give_title(services, run, sent.title))
+        else:
+            self._begun(services, run)
         return run
+
+    def _begun(self, services: Services, run: Run) -> None:
+        """A reply that is being written; its conversation may get its title after it."""
+        if self._settings.titles:
+            services.titles.begin(run, self._agent)
 
     async def _give_title(self, services: Services, run: Run, prompt: str) -> None:
         await services.library.title_from_prompt(run.owner, run.conversation_id, prompt)
         services.changes.announce_listing(run.owner, run.conversation_id)
+        self._begun(services, run)
 
     def _first_choice(self, status: Status) -> Choice:
         """What is chosen on a page that shows no conversation yet, for the one that its message begins."""
@@ -480,6 +503,7 @@ ROUTES = [
     Route("/parley/announcements", announcements),
     Route(FILE_ROUTE, serve_file),
     Route(PROMPT_ROUTE, serve_prompt),
+    Route(FEEDBACK_ROUTE, give_feedback, methods=["PUT"]),
     Route(HEALTH_ROUTE, health),
     *EXPORT_ROUTES,
     *SIDEBAR_ROUTES,
@@ -526,6 +550,7 @@ def _status(view: View, sent: Status | None = None) -> Status:
         "phase": view.phase,
         "notice": escape(view.notice),
         "spent": escape(view.spent),
+        "left": _left(view.left),
         "first": view.first,
         "last": view.last,
         "target": view.target,
@@ -534,13 +559,21 @@ def _status(view: View, sent: Status | None = None) -> Status:
         "accepted": sent.get("accepted"),
         "refused": sent.get("refused"),
         "decided": sent.get("decided"),
-        "turns": [
-            {**asdict(shown.turn), "prompt_at": shown.prompt_at, "reply_at": shown.reply_at} for shown in view.turns
-        ],
+        "turns": [_turn(shown) for shown in view.turns],
         "taken_back": view.taken_back,
         **{name: sent.get(name) for name in ("acted", "failed", "opened")},
         "keepalive": KEEPALIVE_SECONDS,
     }
+
+
+def _turn(shown: ShownTurn) -> dict[str, Any]:
+    said = {} if shown.rating is None else {"verdict": shown.rating.verdict, "comment": shown.rating.comment}
+    return {**asdict(shown.turn), "prompt_at": shown.prompt_at, "reply_at": shown.reply_at, "rating": said}
+
+
+def _left(left: Left | None) -> str:
+    """What a visitor may still use, as HTML: the style shows it on the pointer's way until it is little."""
+    return "" if left is None else f"<span class='{'left low' if left.low else 'left'}'>{escape(left.text)}</span>"
 
 
 def _chatbot(agent: ChatAgent, settings: Settings) -> gr.Chatbot:

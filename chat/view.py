@@ -11,10 +11,12 @@ from pydantic_ai.conversation_store import ConversationEntry, ConversationRecord
 from pydantic_ai.messages import BinaryContent, ModelResponse
 
 from chat.decisions import PendingCall, pending_calls
+from chat.feedback import Rating
 from chat.file_route import file_path
 from chat.files import file_of
 from chat.identity import Owner
 from chat.journal import Outcome
+from chat.limits import Left
 from chat.render import starts_turn, to_gradio
 from chat.runs import INTERRUPTED, Run, Runs
 from chat.services import Services
@@ -97,11 +99,15 @@ NEWEST = Span()
 
 @dataclass(frozen=True)
 class ShownTurn:
-    """A turn, and where in the `messages` of a view its prompt and its reply end; `None` for what shows nothing."""
+    """A turn, and where in the `messages` of a view its prompt and its reply end; `None` for what shows nothing.
+
+    `rating` is what the owner said of the reply.
+    """
 
     turn: Turn
     prompt_at: int | None
     reply_at: int | None
+    rating: Rating | None = None
 
 
 @dataclass(frozen=True)
@@ -112,7 +118,8 @@ class View:
     `counts` says how many of `messages` belong to each message of the conversation from `first` on, and at last to the
     reply that is being written. `spent` is what the conversation has taken in all. `target` is where in `messages` the
     entry is that was asked for. `pending` are the tool calls that wait for a decision. `turns` are what can be acted on
-    when nothing is being written; `taken_back` says whether turns that were taken back can be brought back.
+    when nothing is being written; `taken_back` says whether turns that were taken back can be brought back. `left` is
+    what its owner may still use today; `None` without limits.
     """
 
     conversation: str | None
@@ -128,6 +135,7 @@ class View:
     pending: Sequence[PendingCall] = ()
     turns: Sequence[ShownTurn] = ()
     taken_back: bool = False
+    left: Left | None = None
 
 
 async def watch(
@@ -140,14 +148,14 @@ async def watch(
     """
     conversation_id = conversation_id_from(conversation)
     if not conversation_id:
-        yield View(None, notice=MISSING if conversation else "")
+        yield View(None, notice=MISSING if conversation else "", left=await services.limits.left(owner))
         return
     showing = Showing(files=partial(_link, conversation_id), show_system=show_system)
     while True:
         run = services.runs.of(owner, conversation_id)
         stored = await _stored(services, owner, conversation_id, span, run, showing)
         if run is None or stored is None:
-            yield stored or View(None, notice=MISSING)
+            yield stored or View(None, notice=MISSING, left=await services.limits.left(owner))
             return
         async for view in _live(stored, run, services.runs, showing):
             yield view
@@ -188,7 +196,8 @@ async def _stored(
     end = await services.store.position(head) if head else None
     if head is None or end is None:
         turns = await services.versions.turns(record, [], 0) if run is None else Turns()
-        return View(conversation_id, token=token, taken_back=turns.taken_back)
+        left = await services.limits.left(owner)
+        return View(conversation_id, token=token, taken_back=turns.taken_back, left=left)
     if span.around is not None:
         middle = await services.store.position(head, span.around)
         span = NEWEST if middle is None else replace(span, first=max(0, middle - AROUND), last=middle + AROUND)
@@ -199,6 +208,7 @@ async def _stored(
     waiting = frozenset(call.id for call in pending)
     messages = await _shown(services, entries, run, replace(showing, waiting=waiting), newest=last == end)
     turns = await services.versions.turns(record, entries, last - len(entries) + 1) if run is None else Turns()
+    ratings = await services.feedback.of(owner, [turn.reply for turn in turns.shown if turn.reply])
     shown = [message["metadata"].get("id", "").partition(":")[0] for message in messages]
     return View(
         conversation_id,
@@ -210,20 +220,27 @@ async def _stored(
         counts=[shown.count(entry.id) for entry in entries],
         target=shown.index(span.around) if span.around in shown else None,
         pending=pending,
-        turns=_places(turns.shown, entries, messages),
+        turns=_places(turns.shown, entries, messages, ratings),
         taken_back=turns.taken_back,
+        left=await services.limits.left(owner),
     )
 
 
 def _places(
-    turns: Sequence[Turn], entries: Sequence[ConversationEntry], messages: Sequence[GradioMessage]
+    turns: Sequence[Turn],
+    entries: Sequence[ConversationEntry],
+    messages: Sequence[GradioMessage],
+    ratings: Mapping[str, Rating],
 ) -> list[ShownTurn]:
     turn_of = {entry_id: turn for turn, of_turn in _by_turn(entries).items() for entry_id in of_turn}
     ends: dict[tuple[str | None, bool], int] = {}
     for index, message in enumerate(messages):
         entry_id = message["metadata"].get("id", "").partition(":")[0]
         ends[turn_of.get(entry_id), message["role"] == "user"] = index
-    return [ShownTurn(turn, ends.get((turn.prompt, True)), ends.get((turn.prompt, False))) for turn in turns]
+    return [
+        ShownTurn(turn, ends.get((turn.prompt, True)), ends.get((turn.prompt, False)), ratings.get(turn.reply or ""))
+        for turn in turns
+    ]
 
 
 def _by_turn(entries: Sequence[ConversationEntry]) -> dict[str, list[str]]:

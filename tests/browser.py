@@ -47,6 +47,8 @@ class Chat:
             "CHAT_DATABASE": str(self.database),
             "GRADIO_SERVER_PORT": self.url.rpartition(":")[2],
             "GRADIO_ANALYTICS_ENABLED": "False",
+            "CHAT_TITLES": "false",  # So that a model is asked for nothing but what a test sends.
+            "CHAT_LOCAL": "false",  # Each browser is a visitor of its own.
             **environment,
         }
         self.lines: list[str] = []

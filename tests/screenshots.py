@@ -17,12 +17,14 @@ from tests.workday import picture
 COLOURS = 64
 """What a picture of text looks the same with, at a fraction of the size."""
 
+HEIGHT = 900
+
 PICTURES = {
-    "workday": ("", 900, 1500),
-    "workday-dark": ("?__theme=dark", 900, 1500),
-    "workday-phone": ("", 390, 1500),
+    "workday": ("", 900),
+    "workday-dark": ("?__theme=dark", 900),
+    "workday-phone": ("", 390),
 }
-"""By name: the address, and the width and height of the window."""
+"""By name: the address, and the width of the window. It is as high as what it shows."""
 
 
 def main() -> None:
@@ -32,8 +34,8 @@ def main() -> None:
         chat = Chat(Path(directory), "--agent", "tests.workday:agent")
         browser = playwright.chromium.launch(executable_path=browser_path(playwright), args=["--no-sandbox"])
         try:
-            for name, (query, width, height) in PICTURES.items():
-                page = _page(browser, f"{chat.url}/{query}", width, height)
+            for name, (query, width) in PICTURES.items():
+                page = _page(browser, f"{chat.url}/{query}", width)
                 _plan(page)
                 _keep(page.screenshot(), folder / f"{name}.png")
         finally:
@@ -41,8 +43,8 @@ def main() -> None:
             chat.kill()
 
 
-def _page(browser: Browser, url: str, width: int, height: int) -> Page:
-    context = browser.new_context(viewport={"width": width, "height": height}, reduced_motion="reduce")
+def _page(browser: Browser, url: str, width: int) -> Page:
+    context = browser.new_context(viewport={"width": width, "height": HEIGHT}, reduced_motion="reduce")
     return open_page(context, url)
 
 
@@ -65,7 +67,12 @@ def _plan(page: Page) -> None:
     expect(page.locator("body")).to_have_attribute("data-phase", "idle")
     page.get_by_text("Tool: ask_guide").click()
     page.mouse.move(0, 0)
-    page.wait_for_load_state("networkidle")
+    page.wait_for_function("document.getAnimations().length === 0")
+    hidden = page.locator("#conversation .bubble-wrap").evaluate("(shown) => shown.scrollHeight - shown.clientHeight")
+    width = page.evaluate("innerWidth")
+    page.set_viewport_size({"width": width, "height": HEIGHT + hidden})
+    page.wait_for_function("[...document.images].every((image) => image.complete)")
+    page.wait_for_function("document.getAnimations().length === 0")
 
 
 def _keep(png: bytes, path: Path) -> None:

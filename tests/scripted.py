@@ -17,6 +17,8 @@ from pydantic_ai.messages import BinaryContent, TextContent, ToolReturnPart, Use
 from pydantic_ai.models.function import AgentInfo, DeltaThinkingPart, DeltaToolCall, FunctionModel
 from pydantic_ai.profiles import ModelProfile
 
+from chat.titles import INSTRUCTIONS
+
 TOKEN_SECONDS = 0.01
 
 MARKDOWN = """## A heading
@@ -52,6 +54,9 @@ PAUSES: dict[str, list[tuple[str, dict[str, object]]]] = {
 
 async def _script(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[str | dict[int, object]]:
     prompt = _last_prompt(messages)
+    if info.instructions == INSTRUCTIONS:
+        yield f'"About {prompt.splitlines()[1]}."'
+        return
     command, _, rest = prompt.partition(" ")
     if command == "fail":
         yield "This will "

@@ -78,7 +78,7 @@ def space(home: str, **variables: str) -> Iterator[str]:
                 time.sleep(0.2)
         yield url
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=20) == 0
+        assert process.wait(timeout=START_SECONDS) == 0
     finally:
         process.kill()
 

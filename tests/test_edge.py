@@ -227,3 +227,7 @@ def test_a_message_in_the_browser_runs_and_loads_nothing_and_nothing_of_the_page
     )
     assert [url for url in answered if not url.startswith(chat.url)] == []
     assert any("elsewhere.example/b.png" in text for text in reported)
+    shown = page.locator("#conversation .bot.message").last.get_by_role("link", name="x (elsewhere.example)")
+    with visitor.expect_page() as opened:  # Only a click leads there.
+        shown.click()
+    assert not opened.value.url.startswith(chat.url)

@@ -573,8 +573,8 @@ async def test_the_files_of_branches_are_served_and_those_of_forks_by_their_own_
 async def test_what_is_somebody_else_s_or_missing_is_one_and_the_same_404(services: Services) -> None:
     url = await address(services, image())
     other = await address(services, image(b"other"), name="other")
-    [_, _, _, conversation, entry, file] = url.split("/")
-    [_, _, _, _, other_entry, other_file] = other.split("/")
+    [_, _, conversation, entry, file] = url.split("/")
+    [_, _, _, other_entry, other_file] = other.split("/")
     wrong = [
         file_path(c, e, StoredFile(f, 0, "", ""))
         for c, e, f in [
@@ -691,7 +691,7 @@ def test_a_browser_shows_a_picture_and_plays_a_sound(visitor: BrowserContext, ch
     page.wait_for_function("document.images[0].naturalWidth === 20")
     page.wait_for_function("document.querySelector('audio').duration === 2")
     # In a tab of their own, too.
-    page.goto(chat.url + picture)
+    page.goto(f"{chat.url}/{picture}")
     page.wait_for_function("document.images[0]?.naturalWidth === 20")
-    page.goto(chat.url + sound)
+    page.goto(f"{chat.url}/{sound}")
     page.wait_for_function("document.querySelector('video, audio')?.duration === 2")

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -9,8 +10,10 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
-from chat.identity import LIFETIME, Owner, VisitorCookie, owner_of
+from chat.identify import Identify, Ways
+from chat.identity import LIFETIME, Owner, owner_of
 
 pytestmark = pytest.mark.anyio
 
@@ -21,12 +24,24 @@ async def whoami(request: Request) -> PlainTextResponse:
     return PlainTextResponse(owner_of(request) or "nobody")
 
 
-APP = VisitorCookie(Starlette(routes=[Route("/{path:path}", whoami, methods=["GET", "POST"])]))
+IDENTIFY = Identify(Starlette(routes=[Route("/{path:path}", whoami, methods=["GET", "POST"])]), ways=Ways())
+
+
+class NoSessions:
+    """Nobody has signed in: `test_login.py` has those who do."""
+
+    async def find(self, token: str) -> None:
+        return None
+
+
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    state = {"services": SimpleNamespace(sessions=NoSessions())}
+    await IDENTIFY({**scope, "state": state}, receive, send)
 
 
 def browser(scheme: str = "http", root_path: str = "", **headers: str) -> httpx.AsyncClient:
     """A client that keeps cookies, as a browser of its own."""
-    transport = httpx.ASGITransport(APP, root_path=root_path)
+    transport = httpx.ASGITransport(app, root_path=root_path)
     names = {name.replace("_", "-"): value for name, value in headers.items()}
     return httpx.AsyncClient(transport=transport, base_url=f"{scheme}://chat.example", headers=names)
 
@@ -148,7 +163,7 @@ async def test_what_is_no_web_page_passes_through_untouched() -> None:
     async def nothing(*_: object) -> None:
         raise AssertionError("Nothing is sent or received.")
 
-    await VisitorCookie(app)({"type": "websocket", "path": "/", "headers": []}, nothing, nothing)  # pyright: ignore
+    await Identify(app, ways=Ways())({"type": "websocket", "path": "/", "headers": []}, nothing, nothing)  # pyright: ignore
     assert seen == ["called"]
 
 

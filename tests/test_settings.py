@@ -51,7 +51,13 @@ def test_every_setting_can_be_given_as_a_variable_and_as_a_flag(directory: Path)
         "max_import_mb": "50",
         "allowed_hosts": "chat.example.org, *.example.net",
         "image_hosts": "images.example.org",
+        "auth": str(directory / "people"),
+        "local": "false",
+        "titles": "false",
         "show_system": "true",
+        "visitor_limits": "messages_per_day=20, runs=off",
+        "total_limits": "dollars_per_day=2.5",
+        "reply_limits": "off",
     }
     expected = {
         **values,
@@ -68,14 +74,22 @@ def test_every_setting_can_be_given_as_a_variable_and_as_a_flag(directory: Path)
         "max_import_mb": 50,
         "allowed_hosts": ("chat.example.org", "*.example.net"),
         "image_hosts": ("images.example.org",),
+        "auth": directory / "people",
+        "local": False,
+        "titles": False,
         "show_system": True,
     }
     assert values.keys() == Settings.model_fields.keys()
-    flags = [word for name, value in values.items() for word in (f"--{name.replace('_', '-')}", value)]
-    flags = [word for word in flags if word != "true"]  # The flag alone says so.
+    flags = [word for name, value in values.items() for word in as_flag(name.replace("_", "-"), value)]
     assert read_settings(flags).model_dump() == expected
     os.environ.update({f"CHAT_{name.upper()}": value for name, value in values.items()})
     assert read_settings([]).model_dump() == expected
+
+
+def as_flag(name: str, value: str) -> tuple[str, ...]:
+    if value in ("true", "false"):
+        return (f"--{name}" if value == "true" else f"--no-{name}",)
+    return (f"--{name}", value)
 
 
 def test_the_file_also_holds_the_keys_of_providers(directory: Path) -> None:

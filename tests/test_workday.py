@@ -38,7 +38,7 @@ def lines(messages: list[GradioMessage]) -> list[str]:
         metadata, text = message["metadata"], message["content"][0]["text"]
         title = re.sub(r"[\d.]+ s$", "? s", metadata.get("title", ""))
         nested = "> " if "parent_id" in metadata else ""
-        said = re.sub(r"/parley/files/[^\"]+", "FILE", text)
+        said = re.sub(r"parley/files/[^\"]+", "FILE", text)
         said = re.sub(r" · [\d.]+ s<", " · ? s<", said)
         shown.append(" | ".join(filter(None, [f"{nested}{message['role']}", title, metadata.get("log", ""), said])))
     return shown

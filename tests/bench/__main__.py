@@ -21,6 +21,7 @@ SECTIONS = MappingProxyType(
         "store": "The store",
         "start": "The start",
         "memory": "Memory",
+        "attachments": "Attachments",
     }
 )
 """Each section's module in this package and its heading."""
@@ -31,7 +32,7 @@ PICTURE = ROOT / "docs" / "bench.png"
 HEAD = """# Benchmark
 
 `python -m tests.bench` made this page; `--quick` measures less and only prints, and names of sections (browser, load,
-store, start, memory) leave out the others. Figures depend on the machine: compare those of one section.
+store, start, memory, attachments) leave out the others. Figures depend on the machine: compare those of one section.
 """
 
 

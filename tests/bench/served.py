@@ -141,6 +141,7 @@ _QUIET = {
     "LOGFIRE_CONSOLE": "false",
     # An installed logfire would load itself into every pydantic model.
     "PYDANTIC_DISABLE_PLUGINS": "__all__",
+    "CHAT_TITLES": "false",  # No other chat asks its model for them.
 }
 
 _Program = tuple[list[str], dict[str, str], dict[str, str], str]

@@ -1,0 +1,355 @@
+"""What visitors may still use: counted in the database, so that neither a restart nor a kill gives it back.
+
+Before the model is called a reply is reserved, in the transaction that stores its prompt: it counts as a message, and
+what it may use at most is held until it has ended and what it really used is known. So replies that are written at the
+same time go together no further beyond a limit than one of them could. There is one row for each owner and one for
+all together, and both are read and written by their key: what it costs does not grow with what is counted.
+
+A day is one of UTC. When the clock goes back, a day that has begun does not begin again.
+"""
+
+import math
+import sqlite3
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict, dataclass, fields, replace
+from decimal import Decimal
+
+from pydantic_ai import RunUsage
+from pydantic_ai.usage import UsageLimits
+
+from chat.allowance import OWN_REPLY, REPLY, TOTAL, VISITOR, Allowance, ReplyAllowance
+from chat.database import Database, DatabaseUnavailable, Transaction
+from chat.identity import Owner
+from chat.settings import Settings
+from chat.spending import Spending, micros
+
+DAY_SECONDS = 24 * 3600
+MINUTE_SECONDS = 60
+
+HELD = Spending(10_000, 100_000)
+"""What is held for a reply that may use any number of tokens, or of dollars: ten thousand, and ten cents."""
+
+LOW = 0.25
+"""The part of what a visitor may use from which on the page always says what is left."""
+
+_ALL = ""
+"""Whose row counts for all together. No owner is empty."""
+
+_READ = "SELECT * FROM spending WHERE who = ?"
+_WRITE = """
+    INSERT OR REPLACE INTO spending (who, day, messages, tokens, micros, minute_began, minute_messages, running,
+                                     held_tokens, held_micros)
+    VALUES (:who, :day, :messages, :tokens, :micros, :minute_began, :minute_messages, :running, :held_tokens,
+            :held_micros)
+"""
+
+
+class LimitReached(Exception):
+    """Something that would go beyond a limit. The message says which, and when it is possible again."""
+
+
+@dataclass(frozen=True)
+class Left:
+    """What is left for a visitor, in a few words. `low` when it is little."""
+
+    text: str
+    low: bool
+
+
+@dataclass(frozen=True)
+class _Spent:
+    """What somebody has used on a day and in a minute, and holds now. Times are seconds since 1970 in UTC."""
+
+    day: int
+    messages: int = 0
+    tokens: int = 0
+    micros: int = 0
+    minute_began: int = 0
+    minute_messages: int = 0
+    running: int = 0
+    held_tokens: int = 0
+    held_micros: int = 0
+
+    def at(self, now: int) -> "_Spent":
+        """The same in the day and the minute of `now`."""
+        spent = self
+        if now // DAY_SECONDS > spent.day:
+            spent = replace(spent, day=now // DAY_SECONDS, messages=0, tokens=0, micros=0)
+        if now - spent.minute_began >= MINUTE_SECONDS:
+            return replace(spent, minute_began=now, minute_messages=0)
+        return replace(spent, minute_began=min(now, spent.minute_began))  # Set back, it lasts no longer than a minute.
+
+    def holding(self, held: Spending) -> "_Spent":
+        """The same with one reply more."""
+        return replace(
+            self,
+            messages=self.messages + 1,
+            minute_messages=self.minute_messages + 1,
+            running=self.running + 1,
+            held_tokens=self.held_tokens + held.tokens,
+            held_micros=self.held_micros + held.micros,
+        )
+
+    def and_also(self, used: Spending) -> "_Spent":
+        """The same with what was used since."""
+        return replace(self, tokens=self.tokens + used.tokens, micros=self.micros + used.micros)
+
+    def after(self, held: Spending, used: Spending) -> "_Spent":
+        """The same when a reply has ended for which so much was held."""
+        return replace(
+            self.and_also(used),
+            running=max(0, self.running - 1),
+            held_tokens=max(0, self.held_tokens - held.tokens),
+            held_micros=max(0, self.held_micros - held.micros),
+        )
+
+
+_COLUMNS = tuple(each.name for each in fields(_Spent))
+
+
+class BetweenRequests(UsageLimits):
+    """Ends a run before it asks its model again, and never takes back a reply that is whole.
+
+    Pydantic AI's own limits of tokens and cost also end it after its last response, whose words have been read by then.
+    """
+
+    def __init__(self, reply: ReplyAllowance) -> None:
+        super().__init__(request_limit=reply.requests, tool_calls_limit=reply.tool_calls)
+        dollars = None if reply.dollars is None else Decimal(str(reply.dollars))
+        self._before = UsageLimits(request_limit=None, total_tokens_limit=reply.tokens, cost_limit=dollars)
+
+    def check_before_request(self, usage: RunUsage) -> None:
+        super().check_before_request(usage)
+        self._before.check_before_request(usage)
+
+
+class Limits:
+    """The limits of a chat and what was used of them, in a database that is open.
+
+    Args:
+        database: Where it is counted.
+        visitor: What each owner may use.
+        total: What all may use together.
+        reply: What one reply may use; `None` leaves it to the agent.
+        clock: Tells the seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        visitor: Allowance,
+        total: Allowance,
+        reply: ReplyAllowance | None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._database = database
+        self._visitor = visitor
+        self._total = total
+        self._counts = bool(visitor or total)
+        self._clock = clock
+        self._held = _held(reply or ReplyAllowance())
+        self.of_reply = None if reply is None else BetweenRequests(reply)
+        """What Pydantic AI is told for each run; `None` for what the agent says itself."""
+
+    @property
+    def bound_spending(self) -> bool:
+        """Whether there is an end to what all together can spend in a day."""
+        total = self._total
+        return any(limit is not None for limit in (total.messages_per_day, total.tokens_per_day, total.dollars_per_day))
+
+    @asynccontextmanager
+    async def reserved(self, owner: Owner, conversation_id: str) -> AsyncGenerator[None, None]:
+        """Reserve a reply in a conversation, together with what is stored inside; given back when that fails.
+
+        Raises:
+            LimitReached: If it would go beyond a limit. Nothing is stored then.
+            DatabaseUnavailable: If it can't be counted now.
+        """
+        if not self._counts:
+            yield
+            return
+        with self._database.along(lambda change: self._reserve(change, owner, conversation_id)) as along:
+            try:
+                yield
+                if not along.done:  # Nothing was stored: an unanswered prompt is answered.
+                    await self._database.change(lambda change: None)
+            except BaseException:
+                if along.done:
+                    with suppress(DatabaseUnavailable):
+                        await self._database.change(lambda change: self._settle(change, conversation_id, Spending()))
+                raise
+
+    @asynccontextmanager
+    async def settled(self, conversation_id: str, used: Spending) -> AsyncGenerator[None, None]:
+        """Count what a reply used, together with what is stored inside. Does nothing when none is reserved there."""
+        if not self._counts:
+            yield
+            return
+        with self._database.along(lambda change: self._settle(change, conversation_id, used)):
+            yield
+
+    async def charge(self, owner: Owner, used: Spending) -> None:
+        """Count what was used beside the replies, such as for a title. It is never refused."""
+
+        def charge(change: Transaction) -> None:
+            for who in (owner, _ALL):
+                spent = self._read(change, who)
+                _write(
+                    change, who, replace(spent, tokens=spent.tokens + used.tokens, micros=spent.micros + used.micros)
+                )
+
+        if self._counts:
+            await self._database.change(charge)
+
+    async def unsettled(self) -> list[str]:
+        """The conversations in which a reply is reserved. All are, at the start, of a process that was killed."""
+        return [row["conversation_id"] for row in await self._database.rows("SELECT conversation_id FROM reservation")]
+
+    async def settle(self, conversation_id: str, used: Spending) -> None:
+        """Count what a reply used that ended with its process, also when nothing is limited any more."""
+        await self._database.change(lambda change: self._settle(change, conversation_id, used))
+
+    async def left(self, owner: Owner) -> Left | None:
+        """What is left for an owner of what is scarcest today; `None` without limits."""
+        if not self._counts:
+            return None
+        mine = await self._shares(owner)
+        everybodys = await self._shares(_ALL)
+        # What all have left is only said when it is what a visitor will run out of.
+        shares = [*mine, *((share, f"{text} for all visitors") for share, text in everybodys if share <= LOW)]
+        if not shares:
+            return None
+        share, text = min(shares)
+        return Left(text, share <= LOW)
+
+    async def _shares(self, who: str) -> list[tuple[float, str]]:
+        """The parts that are left of the limits for a day, and how to say them."""
+        spent, allowance = _spent(await self._database.row(_READ, (who,)), self._now()), self._allowance(who)
+        return [
+            ((share := max(0, may - used) / may), text(max(0, may - used), may, share))
+            for used, may, text in (
+                (spent.messages, allowance.messages_per_day, _messages_left),
+                (spent.tokens, allowance.tokens_per_day, _tokens_left),
+                (spent.micros, micros(allowance.dollars_per_day or 0), _dollars_left),
+            )
+            if may
+        ]
+
+    def _allowance(self, who: str) -> Allowance:
+        return self._total if who == _ALL else self._visitor
+
+    def _now(self) -> int:
+        return int(self._clock())
+
+    def _read(self, change: Transaction, who: str) -> _Spent:
+        rows = change.rows(_READ, (who,))
+        return _spent(rows[0] if rows else None, self._now())
+
+    def _reserve(self, change: Transaction, owner: Owner, conversation_id: str) -> None:
+        self._settle(change, conversation_id, Spending())  # One that could not be given back when it failed.
+        for who in (owner, _ALL):
+            spent = self._read(change, who)
+            if sentence := _refusal(spent, self._allowance(who), self._now(), all_together=who == _ALL):
+                raise LimitReached(sentence)
+            _write(change, who, spent.holding(self._held))
+        change.execute(
+            "INSERT INTO reservation (conversation_id, owner, tokens, micros) VALUES (?, ?, ?, ?)",
+            (conversation_id, owner, self._held.tokens, self._held.micros),
+        )
+
+    def _settle(self, change: Transaction, conversation_id: str, used: Spending) -> None:
+        rows = change.rows("SELECT * FROM reservation WHERE conversation_id = ?", (conversation_id,))
+        for row in rows:
+            held = Spending(row["tokens"], row["micros"])
+            for who in (row["owner"], _ALL):
+                _write(change, who, self._read(change, who).after(held, used))
+        change.execute("DELETE FROM reservation WHERE conversation_id = ?", (conversation_id,))
+
+
+def limits_from(settings: Settings, database: Database, *, public: bool) -> Limits:
+    """The limits that settings name. Those that they don't are safe ones where others can reach the chat, else none."""
+    visitor = Allowance.parse(settings.visitor_limits, VISITOR if public else None)
+    total = Allowance.parse(settings.total_limits, TOTAL if public else None)
+    reply = ReplyAllowance.parse(settings.reply_limits, REPLY if public else OWN_REPLY)
+    return Limits(database, visitor, total, reply if public or settings.reply_limits else None)
+
+
+def _held(reply: ReplyAllowance) -> Spending:
+    """What is held for a reply until it is known what it used."""
+    return Spending(
+        HELD.tokens if reply.tokens is None else reply.tokens,
+        HELD.micros if reply.dollars is None else micros(reply.dollars),
+    )
+
+
+def _spent(row: sqlite3.Row | None, now: int) -> _Spent:
+    if row is None:
+        return _Spent(now // DAY_SECONDS, minute_began=now)
+    return _Spent(**{name: row[name] for name in _COLUMNS}).at(now)
+
+
+def _write(change: Transaction, who: str, spent: _Spent) -> None:
+    change.execute(_WRITE, {"who": who, **asdict(spent)})
+
+
+def _refusal(spent: _Spent, allowance: Allowance, now: int, *, all_together: bool) -> str | None:
+    """Why somebody can't have one more reply, and when they can; `None` when they can."""
+    who, has = ("This chat", "has") if all_together else ("You", "have")
+    tomorrow = f"This is possible again at midnight UTC, in {_span((spent.day + 1) * DAY_SECONDS - now)}."
+    if _is_used_up(spent.messages, allowance.messages_per_day):
+        most = _counted(allowance.messages_per_day or 0, "message")
+        return f"{who} {has} had {most} today, as many as a day allows. {tomorrow}"
+    dollars = None if allowance.dollars_per_day is None else micros(allowance.dollars_per_day)
+    for used, held, may, most in (
+        (spent.tokens, spent.held_tokens, allowance.tokens_per_day, _counted(allowance.tokens_per_day or 0, "token")),
+        (spent.micros, spent.held_micros, dollars, _money(dollars or 0)),
+    ):
+        if _is_used_up(used, may):
+            return f"{who} {has} used {most} today, as much as a day allows. {tomorrow}"
+        if _is_used_up(used + held, may):
+            written = "are being written" if all_together else "are being written for you"
+            return f"The replies that {written} may use what is left for today. Try again when one of them has ended."
+    if _is_used_up(spent.running, allowance.runs):
+        most = _counted(allowance.runs or 0, "reply", "replies")
+        return f"{who} can have {most} written at a time. Try again when one of them has ended."
+    if _is_used_up(spent.minute_messages, allowance.messages_per_minute):
+        most = _counted(allowance.messages_per_minute or 0, "message")
+        wait = _span(spent.minute_began + MINUTE_SECONDS - now)
+        return f"{who} can have {most} a minute. This is possible again in {wait}."
+    return None
+
+
+def _is_used_up(used: int, may: int | None) -> bool:
+    return may is not None and used >= may
+
+
+def _messages_left(left: int, may: int, share: float) -> str:
+    return f"{left:,} of {_counted(may, 'message')} left today"
+
+
+def _tokens_left(left: int, may: int, share: float) -> str:
+    return f"{math.floor(share * 100)}% of {_counted(may, 'token')} left today"
+
+
+def _dollars_left(left: int, may: int, share: float) -> str:
+    return f"{_money(left)} of {_money(may)} left today"
+
+
+def _counted(number: int, one: str, many: str = "") -> str:
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def _money(millionths: int) -> str:
+    return f"${millionths / 1_000_000:,.2f}"
+
+
+def _span(seconds: int) -> str:
+    """How long something takes, in words: to the second up to two minutes, then to the minute."""
+    if seconds <= 2 * MINUTE_SECONDS:
+        return _counted(max(1, seconds), "second")
+    hours, minutes = divmod(math.ceil(seconds / MINUTE_SECONDS), 60)
+    days, hours = divmod(hours, 24)
+    words = [_counted(number, unit) for number, unit in ((days, "day"), (hours, "hour"), (minutes, "minute")) if number]
+    return " and ".join(words[:2])

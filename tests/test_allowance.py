@@ -1,0 +1,40 @@
+"""Limits are written as text in settings, and what can't be meant is refused with a sentence."""
+
+import pytest
+
+from chat.allowance import REPLY, TOTAL, VISITOR, Allowance, ReplyAllowance
+
+
+def test_named_limits_replace_those_of_the_default_and_off_takes_one_away() -> None:
+    default = Allowance(messages_per_day=200, runs=3)
+    named = Allowance.parse("messages_per_day=50, dollars_per_day = 0.5,runs=off", default)
+    assert named == Allowance(messages_per_day=50, dollars_per_day=0.5)
+    assert Allowance.parse("", default) == default
+
+
+def test_off_alone_is_no_limit_at_all() -> None:
+    assert not Allowance.parse("off", VISITOR)
+
+
+@pytest.mark.parametrize("limits", [VISITOR, TOTAL, REPLY], ids=["visitor", "total", "reply"])
+def test_the_text_of_limits_is_what_a_setting_takes(limits: Allowance | ReplyAllowance) -> None:
+    assert type(limits).parse(str(limits)) == limits
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (
+            "messages_per_hour=5",
+            "'messages_per_hour=5' is no limit; write name=number or name=off, with one of messages",
+        ),
+        ("20", "'20' is no limit"),
+        ("messages_per_day=0", "messages_per_day is '0'; it takes a whole number above 0, or off"),
+        ("messages_per_day=2.5", "messages_per_day is '2.5'; it takes a whole number above 0"),
+        ("dollars_per_day=nan", "dollars_per_day is 'nan'; it takes a number above 0"),
+        ("dollars_per_day=$2", "dollars_per_day is '\\$2'; it takes a number above 0"),
+    ],
+)
+def test_what_is_no_limit_is_refused_with_what_is_one(text: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=f"^{sentence}"):
+        Allowance.parse(text)
