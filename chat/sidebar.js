@@ -330,7 +330,7 @@ const parleySidebar = (() => {
       trigger = itsTrigger;
       list = component.querySelector("nav");
       const end = element("div", { className: "end" });
-      const other = element("button", { type: "button", textContent: "Archived" });
+      const other = element("button", { type: "button", className: "archived", textContent: "Archived" });
       other.onclick = () => switchList(other);
       const offered = foot.map(({ label, act }) => element("button", { type: "button", textContent: label, onclick: act }));
       list.after(end, element("div", { className: "foot" }, other, ...offered));
@@ -363,5 +363,6 @@ const parleySidebar = (() => {
       else readSoon([...known.values()].filter(({ sign }) => sign).map(({ id }) => id));
     },
     changed: readSoon,
+    close: closeDrawer,
   };
 })();
