@@ -358,5 +358,8 @@ const parleySidebar = (() => {
       else readSoon([...known.values()].filter(({ sign }) => sign).map(({ id }) => id));
     },
     changed: readSoon,
+    reveal() {
+      if (!drawer()?.classList.contains("open")) drawer()?.querySelector(".toggle-button").click();
+    },
   };
 })();
