@@ -73,11 +73,12 @@ const parley = (() => {
   // What the server knows better needn't travel to it.
   const light = ({ turns, counts, pending, ...value }) => value;
 
-  function setAddress(conversation, change) {
+  function setAddress(conversation, change, message = null) {
     const address = new URL(location.href);
-    address.searchParams.delete("m");
-    if (conversation) address.searchParams.set("c", conversation);
-    else address.searchParams.delete("c");
+    for (const [name, value] of Object.entries({ c: conversation, m: message })) {
+      if (value) address.searchParams.set(name, value);
+      else address.searchParams.delete(name);
+    }
     history[change](null, "", address);
   }
 
@@ -88,7 +89,7 @@ const parley = (() => {
   }
 
   function show() {
-    props.value = { ...status(), phase: "idle", notice: "", pending: [] };
+    props.value = { ...status(), phase: "idle", notice: "", pending: [], target: null };
     span = spanInAddress();
     scroll.follow();
     refresh();
@@ -156,6 +157,7 @@ const parley = (() => {
     asked = null;
     decisions.show(value.conversation === inAddress() ? value : {});
     messageBar.frame(value);
+    if (value.target != null) scroll.find();
     if (span) span = scroll.following ? null : { first: value.first, last: value.last };
     if (value.conversation === null && value.notice && inAddress()) setAddress(null, "replaceState");
     parleySidebar.mark(inAddress());
@@ -212,8 +214,8 @@ const parley = (() => {
       parleyKeyboard.start();
       parleySpoken.start();
     },
-    open(conversation) {
-      if (conversation !== inAddress()) setAddress(conversation, "pushState");
+    open(conversation, message = null) {
+      if (conversation !== inAddress() || message !== messageInAddress()) setAddress(conversation, "pushState", message);
       show();
       document.querySelector("#message textarea")?.focus();
     },

@@ -16,6 +16,7 @@ from chat.journal import Journal
 from chat.library import Library
 from chat.limits import Limits, limits_from
 from chat.runs import Runs
+from chat.search import Search
 from chat.sessions import Sessions
 from chat.settings import Settings
 from chat.shares import Shares
@@ -46,6 +47,7 @@ class Services:
     shares: Shares
     sessions: Sessions
     feedback: Feedback
+    search: Search
 
     async def end_runs(self) -> None:
         """End what pages and models are streaming, saving it, so that connections close. Can be called twice."""
@@ -102,11 +104,14 @@ async def open_services(settings: Settings, *, public: bool = False) -> AsyncGen
             Shares(database, store),
             Sessions(database, runs),
             Feedback(database, store),
+            Search(database),
         )
         await runs.recover()
         deletions.keep_erasing()
+        services.search.keep_indexing()
         try:
             yield services
         finally:
+            await services.search.close()
             await deletions.close()
             await services.end_runs()

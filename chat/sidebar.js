@@ -361,5 +361,6 @@ const parleySidebar = (() => {
     reveal() {
       if (!drawer()?.classList.contains("open")) drawer()?.querySelector(".toggle-button").click();
     },
+    close: closeDrawer,
   };
 })();

@@ -45,6 +45,7 @@ from chat.models import ChatAgent
 from chat.prompt_route import PROMPT_ROUTE, serve_prompt
 from chat.render import GradioMessage, PromptRefused
 from chat.runs import ConversationBusy, ConversationMissing, MessageMissing, Run, ShuttingDown
+from chat.search_box import ROUTES as SEARCH_ROUTES
 from chat.services import Services
 from chat.settings import Settings
 from chat.share_route import SHARE_ROUTES
@@ -58,6 +59,7 @@ _PARTS = (
     ("style", "page.css"),
     ("style", "sidebar.css"),
     ("style", "limits.css"),
+    ("style", "search.css"),
     ("script", "scroll.js"),
     ("script", "choices.js"),
     ("script", "decisions.js"),
@@ -75,6 +77,7 @@ _PARTS = (
     ("script", "keyboard.js"),
     ("style", "spoken.css"),
     ("script", "spoken.js"),
+    ("script", "search.js"),
     ("script", "page.js"),
 )
 HEAD = "".join(
@@ -512,6 +515,7 @@ ROUTES = [
     Route(BACKUP_ROUTE, backup_line),
     *IMPORT_ROUTES,
     *SHARE_ROUTES,
+    *SEARCH_ROUTES,
 ]
 
 

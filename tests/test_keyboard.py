@@ -22,6 +22,10 @@ class TestKeys:
         expect(page.locator(".bot.message")).to_have_text("older")
         page.keyboard.press("k")
         expect(page.locator(".bot.message")).to_have_text("newer")
+        page.keyboard.press("/")
+        expect(page.get_by_label("Search your conversations")).to_be_focused()
+        expect(page.get_by_label("Search your conversations")).to_have_value("")
+        page.keyboard.press("Tab")
         page.keyboard.press("m")
         expect(page.locator("#message textarea")).to_be_focused()
 
