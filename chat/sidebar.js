@@ -363,6 +363,9 @@ const parleySidebar = (() => {
       else readSoon([...known.values()].filter(({ sign }) => sign).map(({ id }) => id));
     },
     changed: readSoon,
+    reveal() {
+      if (!drawer()?.classList.contains("open")) drawer()?.querySelector(".toggle-button").click();
+    },
     close: closeDrawer,
   };
 })();

@@ -75,6 +75,10 @@ _PARTS = (
     ("script", "images.js"),
     ("style", "account.css"),
     ("script", "account.js"),
+    ("style", "keyboard.css"),
+    ("script", "keyboard.js"),
+    ("style", "spoken.css"),
+    ("script", "spoken.js"),
     ("script", "search.js"),
     ("script", "page.js"),
 )
