@@ -19,6 +19,9 @@ from chat.api_schema import (
     Conversation,
     Detail,
     File,
+    Finding,
+    Findings,
+    Hit,
     ListedConversation,
     Listing,
     Message,
@@ -44,6 +47,7 @@ from chat.models import ChatAgent
 from chat.render import prompt_from, starts_turn
 from chat.runs import ConversationMissing, Run
 from chat.services import Services
+from chat.snippet import Piece
 from chat.transcript import Attached, Folded, Said, transcript
 from chat.view import conversation_id_from, outcomes_of, paint_seconds
 
@@ -168,6 +172,7 @@ async def send(caller: Caller, text: str, *, conversation: str | None = None, mo
         PromptRefused: If the text can't be sent.
         Unusable: If there is no such model, or it is chosen for a conversation that is there already.
         ConversationBusy: If a reply is being written there; nothing is stored.
+        LimitReached: If the caller may not use more now; nothing is stored.
         ConversationMissing: If the caller has no such conversation.
         DatabaseUnavailable: If the message can't be stored now.
         ShuttingDown: If the server is about to end.
@@ -193,6 +198,7 @@ async def decide(caller: Caller, conversation: str, token: str, decisions: Seque
     Raises:
         DecisionRefused: If they are not for what waits there now; nothing is done.
         ConversationBusy: If a reply is being written there.
+        LimitReached: If the caller may not use more now.
         ConversationMissing: If the caller has no such conversation.
         DatabaseUnavailable: If the database can't be changed now.
         ShuttingDown: If the server is about to end.
@@ -298,6 +304,25 @@ async def stop(caller: Caller, conversation: str) -> bool:
     return run is not None
 
 
+async def search(caller: Caller, query: str) -> Findings:
+    """The caller's conversations that have all words of a query in their title or in one message.
+
+    Raises:
+        DatabaseUnavailable: If the database can't be read now.
+    """
+    return Findings(
+        conversations=[
+            Finding(
+                id=found.conversation_id,
+                title=_words(found.title),
+                at=found.updated_at,
+                hits=[Hit(message=hit.entry_id, snippet=_words(hit.snippet)) for hit in found.hits],
+            )
+            for found in await caller.services.search.find(caller.owner, query)
+        ]
+    )
+
+
 async def export(caller: Caller, conversation: str, form: Form) -> Export:
     """A conversation as a file.
 
@@ -309,6 +334,10 @@ async def export(caller: Caller, conversation: str, form: Form) -> Export:
     if exported is None:
         raise ConversationMissing
     return exported
+
+
+def _words(pieces: Sequence[Piece]) -> str:
+    return "".join(piece.text for piece in pieces)
 
 
 def _id(conversation: str) -> str:

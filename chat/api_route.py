@@ -20,6 +20,7 @@ from chat.api_schema import (
     About,
     Conversation,
     Decided,
+    Findings,
     ListedConversation,
     Listing,
     Position,
@@ -27,6 +28,7 @@ from chat.api_schema import (
     Prompt,
     Reply,
     ReplyEvent,
+    SearchQuery,
     Started,
     StepBegun,
     Stopped,
@@ -37,6 +39,7 @@ from chat.decisions import DecisionRefused
 from chat.export_route import download
 from chat.exports import Form
 from chat.library import PAGE
+from chat.limits import LimitReached
 from chat.listing import Change, ChangeRefused
 from chat.render import PromptRefused
 from chat.runs import ConversationBusy, ConversationMissing, Run, ShuttingDown
@@ -53,6 +56,7 @@ STATUS: dict[type[Exception], int] = {
     ChangeRefused: 422,
     PromptRefused: 422,
     api.Unusable: 422,
+    LimitReached: 429,
     ShuttingDown: 503,
     DatabaseError: 503,
 }
@@ -68,9 +72,10 @@ _NAMES: dict[type[BaseModel], str] = {
 """What the events of a reply are called."""
 
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem} for status in (400, *sorted({*STATUS.values()} - {404, 409}))
+    status: {"model": Problem} for status in (400, *sorted({*STATUS.values()} - {404, 409, 429}))
 }
 _MISSING: dict[int | str, dict[str, Any]] = {404: {"model": Problem}}
+_LIMITED: dict[int | str, dict[str, Any]] = {429: {"model": Problem}}
 _BUSY: dict[int | str, dict[str, Any]] = {409: {"model": Problem}}
 _STREAMED: dict[int | str, dict[str, Any]] = {
     200: {"content": {EVENTS: {"schema": {"type": "string"}}}, "description": "The reply, or its events."}
@@ -100,7 +105,7 @@ async def list_conversations(
     return await api.conversations(caller, after=after, archived=archived, limit=limit)
 
 
-@router.post("/conversations", responses=_STREAMED, response_model=Reply)
+@router.post("/conversations", responses={**_STREAMED, **_LIMITED}, response_model=Reply)
 async def begin_conversation(caller: Caller, prompt: Prompt, request: Request) -> Response:
     """Send a message that begins a conversation. Answers when the reply is complete, or with its events."""
     return await _reply(caller, await api.send(caller, prompt.text, model=prompt.model), request)
@@ -129,7 +134,7 @@ async def delete_conversation(caller: Caller, conversation: str) -> None:
     await api.change(caller, conversation, Change(deleted=True))
 
 
-@router.post(f"{BY_ID}/messages", responses={**_STREAMED, **_MISSING, **_BUSY}, response_model=Reply)
+@router.post(f"{BY_ID}/messages", responses={**_STREAMED, **_MISSING, **_BUSY, **_LIMITED}, response_model=Reply)
 async def send_message(caller: Caller, conversation: str, prompt: Prompt, request: Request) -> Response:
     """Send a message. Calls that wait for a decision are denied. Answers as a conversation's first message does."""
     run = await api.send(caller, prompt.text, conversation=conversation, model=prompt.model)
@@ -145,7 +150,7 @@ async def follow_reply(caller: Caller, conversation: str, request: Request) -> R
     return _answer(request, await api.newest_reply(caller, conversation))
 
 
-@router.post(f"{BY_ID}/decisions", responses={**_STREAMED, **_MISSING, **_BUSY}, response_model=Reply)
+@router.post(f"{BY_ID}/decisions", responses={**_STREAMED, **_MISSING, **_BUSY, **_LIMITED}, response_model=Reply)
 async def decide(caller: Caller, conversation: str, decided: Decided, request: Request) -> Response:
     """Decide about all calls that wait. The reply goes on, and is answered as to a message."""
     run = await api.decide(caller, conversation, decided.token, decided.decisions)
@@ -171,6 +176,12 @@ async def export_conversation(
 ) -> Response:
     """A conversation as a file: lossless JSON, or Markdown, which is in a zip when files belong to it."""
     return download(await api.export(caller, conversation, form))
+
+
+@router.post("/search")
+async def search(caller: Caller, query: SearchQuery) -> Findings:
+    """The conversations that have all words of a query in their title or in one message."""
+    return await api.search(caller, query.query)
 
 
 async def _reply(caller: api.Caller, run: Run, request: Request) -> Response:

@@ -9,6 +9,7 @@ from chat.decisions import MOST_DECISIONS, Decision, PendingCall
 from chat.library import Place
 from chat.listing import Sign
 from chat.render import LONGEST_PROMPT
+from chat.search import LONGEST_QUERY
 
 LONGEST_NAME = 200
 """Characters of an id, of a token, or of a model's name."""
@@ -130,6 +131,36 @@ class Stopped(BaseModel):
     """Whether a reply was being written, which is now told to end. What it has is kept."""
 
     stopped: bool
+
+
+class SearchQuery(BaseModel):
+    """What to search: words, the last of which may be only begun."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    query: Annotated[str, Field(max_length=LONGEST_QUERY)]
+
+
+class Hit(BaseModel):
+    """A stored message that was found, as its id, and the text around what was found."""
+
+    message: str
+    snippet: str
+
+
+class Finding(BaseModel):
+    """A conversation that was found: by its title when it has no hits, else by some of its messages."""
+
+    id: str
+    title: str
+    at: datetime
+    hits: list[Hit]
+
+
+class Findings(BaseModel):
+    """What a search found: by title first, then the newest."""
+
+    conversations: list[Finding]
 
 
 class Problem(BaseModel):

@@ -358,5 +358,6 @@ const parleySidebar = (() => {
       else readSoon([...known.values()].filter(({ sign }) => sign).map(({ id }) => id));
     },
     changed: readSoon,
+    close: closeDrawer,
   };
 })();

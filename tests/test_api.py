@@ -235,14 +235,15 @@ async def test_the_description_for_tools_names_every_route_with_its_answers(ann:
         {
             "GET /about": ["200", "400", "403", "422", "503"],
             "GET /conversations": ["200", "400", "403", "422", "503"],
-            "POST /conversations": ["200", "400", "403", "422", "503"],
+            "POST /conversations": ["200", "400", "403", "422", "429", "503"],
             "GET /conversations/{conversation}": ["200", "400", "403", "404", "422", "503"],
             "PATCH /conversations/{conversation}": ["200", "400", "403", "404", "409", "422", "503"],
             "DELETE /conversations/{conversation}": ["204", "400", "403", "404", "409", "422", "503"],
-            "POST /conversations/{conversation}/messages": ["200", "400", "403", "404", "409", "422", "503"],
+            "POST /conversations/{conversation}/messages": ["200", "400", "403", "404", "409", "422", "429", "503"],
             "GET /conversations/{conversation}/reply": ["200", "400", "403", "404", "422", "503"],
-            "POST /conversations/{conversation}/decisions": ["200", "400", "403", "404", "409", "422", "503"],
+            "POST /conversations/{conversation}/decisions": ["200", "400", "403", "404", "409", "422", "429", "503"],
             "POST /conversations/{conversation}/stop": ["200", "400", "403", "404", "422", "503"],
             "GET /conversations/{conversation}/export": ["200", "400", "403", "404", "422", "503"],
+            "POST /search": ["200", "400", "403", "422", "503"],
         }
     )

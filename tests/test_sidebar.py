@@ -332,6 +332,7 @@ def row_of(page: Page, title: str) -> Locator:
 
 def choose(row: Locator, action: str) -> None:
     """Choose an action in a conversation's menu."""
+    row.page.bring_to_front()  # Behind another tab, a page paints once a second.
     row.hover()
     row.get_by_role("button").click()
     row.page.get_by_role("menuitem", name=action, exact=True).click()
