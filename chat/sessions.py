@@ -20,7 +20,7 @@ LIFETIME = 30 * 24 * 3600
 KEPT = 10_000
 """Sessions, and tokens that have none, that are kept in memory: the database is not asked at every request."""
 
-OWNED = (("conversation", "scope"), ("share", "scope"))
+OWNED = (("conversation", "scope"), ("share", "scope"), ("feedback", "owner"))
 """The tables and columns that say whose something is, and go with it when a visitor claims it."""
 
 
