@@ -168,13 +168,17 @@ async def stop_reply(caller: Caller, conversation: str) -> Stopped:
     response_class=Response,
     responses={
         **_MISSING,
-        200: {"content": {media: {} for media in ("application/json", "text/markdown", "application/zip")}},
+        200: {
+            "content": {
+                media: {} for media in ("application/json", "application/yaml", "text/markdown", "application/zip")
+            }
+        },
     },
 )
 async def export_conversation(
     caller: Caller, conversation: str, form: Annotated[Form, Query(alias="as")] = "json"
 ) -> Response:
-    """A conversation as a file: lossless JSON, or Markdown, which is in a zip when files belong to it."""
+    """A conversation as a file: lossless JSON, Markdown (in a zip when files belong to it), or a test case."""
     return download(await api.export(caller, conversation, form))
 
 
