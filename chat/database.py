@@ -251,6 +251,42 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             micros INTEGER NOT NULL
         ) STRICT, WITHOUT ROWID""",
     ),
+    (
+        # What owners said of replies: the entry is the first of one, which names its version.
+        """CREATE TABLE feedback (
+            entry_id TEXT NOT NULL REFERENCES entry (id) ON DELETE CASCADE,
+            owner TEXT NOT NULL,
+            verdict TEXT NOT NULL CHECK (verdict IN ('up', 'down')),
+            comment TEXT NOT NULL,
+            model TEXT,
+            said_at TEXT NOT NULL,
+            PRIMARY KEY (entry_id, owner)
+        ) STRICT, WITHOUT ROWID""",
+    ),
+    (
+        # What owners can find: see `search_index`. A document without an entry is the title of its conversation.
+        """CREATE TABLE search_owner (
+            id INTEGER PRIMARY KEY,
+            scope TEXT NOT NULL UNIQUE
+        ) STRICT""",
+        """CREATE TABLE search_document (
+            id INTEGER PRIMARY KEY,
+            owner INTEGER NOT NULL REFERENCES search_owner (id),
+            conversation_id TEXT NOT NULL REFERENCES conversation (conversation_id) ON DELETE CASCADE,
+            entry_id TEXT REFERENCES entry (id) ON DELETE CASCADE,
+            UNIQUE (entry_id, owner)
+        ) STRICT""",
+        "CREATE INDEX search_document_by_conversation ON search_document (conversation_id, entry_id)",
+        # The ids of documents tell their order, and nothing asks for the best of them: no sizes of columns are kept.
+        """CREATE VIRTUAL TABLE search_words USING fts5 (words, columnsize = 0, tokenize = "ascii tokenchars '/'")""",
+        """CREATE TRIGGER search_words_of_deleted AFTER DELETE ON search_document BEGIN
+            DELETE FROM search_words WHERE rowid = old.id;
+        END""",
+        """CREATE TABLE search_due (
+            conversation_id TEXT PRIMARY KEY NOT NULL REFERENCES conversation (conversation_id) ON DELETE CASCADE
+        ) STRICT, WITHOUT ROWID""",
+        "INSERT INTO search_due SELECT conversation_id FROM conversation WHERE scope IS NOT NULL",
+    ),
 )
 """The statements that lead from each schema version to the next. Never edit one that was released: add another."""
 

@@ -18,6 +18,7 @@ from chat.database import Database, Transaction
 from chat.identity import Owner
 from chat.import_file import ReadConversation, ReadEntry, read_file
 from chat.library import PLACES
+from chat.search_index import index_title
 from chat.store import SQLiteConversationStore, message_json
 from chat.title_text import LONGEST_NAME, one_line
 
@@ -181,6 +182,7 @@ def _writing_beside(
     def write(change: Transaction) -> None:
         if title:
             change.execute("INSERT INTO title (conversation_id, title) VALUES (?, ?)", (conversation_id, title))
+            index_title(change, conversation_id)
         if choice is not None:
             change.execute("INSERT INTO choice (conversation_id, content) VALUES (?, ?)", (conversation_id, choice))
         place = PLACES.index(read.place)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Self, get_args
 
-from chat.database import Database
+from chat.database import Database, Transaction
 from chat.identity import Owner
+from chat.search_index import index_title
 from chat.title_text import first_words
 
 PAGE = 50
@@ -109,7 +110,8 @@ class Library:
 
     async def rename(self, owner: Owner, conversation_id: str, title: str) -> bool:
         """Give a conversation a title that stays; whether the owner has that conversation."""
-        return await self._change(
+        return await self._set_title(
+            conversation_id,
             """INSERT INTO title (conversation_id, title, settled)
             SELECT conversation_id, ?, 1 FROM conversation WHERE conversation_id = ? AND scope = ?
             ON CONFLICT (conversation_id) DO UPDATE SET title = excluded.title, settled = 1""",
@@ -139,7 +141,8 @@ class Library:
     async def title_from_prompt(self, owner: Owner, conversation_id: str, prompt: str) -> None:
         """Give a conversation that has no title the first words of a prompt."""
         if title := first_words(prompt):
-            await self._change(
+            await self._set_title(
+                conversation_id,
                 """INSERT INTO title (conversation_id, title, settled)
                 SELECT conversation_id, ?, 0 FROM conversation WHERE conversation_id = ? AND scope = ?
                 ON CONFLICT DO NOTHING""",
@@ -151,7 +154,8 @@ class Library:
 
         An empty one says that the model was asked and wrote none: what the conversation has stays.
         """
-        return await self._change(
+        return await self._set_title(
+            conversation_id,
             """INSERT INTO title (conversation_id, title, settled)
             SELECT conversation_id, ?, 1 FROM conversation WHERE conversation_id = ? AND scope = ?
             ON CONFLICT (conversation_id) DO UPDATE
@@ -167,6 +171,15 @@ class Library:
             (conversation_id, owner),
         )
         return row is not None and bool(row["settled"])
+
+    async def _set_title(self, conversation_id: str, sql: str, parameters: Sequence[object]) -> bool:
+        def give(change: Transaction) -> bool:
+            given = change.execute(sql, parameters) == 1
+            if given:
+                index_title(change, conversation_id)
+            return given
+
+        return await self._database.change(give)
 
     async def _change(self, sql: str, parameters: Sequence[object]) -> bool:
         return await self._database.change(lambda change: change.execute(sql, parameters)) == 1

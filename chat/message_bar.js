@@ -1,7 +1,7 @@
 // The row of actions at each message: made when nothing is being written, so that words cost nothing. It stands where
 // Gradio has its own button to copy. What is edited is kept here until the server has it.
 
-const parleyMessageBar = (status, act, address) => {
+const parleyMessageBar = (status, act, address, warn) => {
   const ICONS = {
     edit: "M12 20h9M16.5 3.5a2.1 2.1 0 0 1 3 3L7 19l-4 1 1-4Z",
     retry: "M3 12a9 9 0 1 0 3-6.7L3 8M3 3v5h5",
@@ -11,10 +11,13 @@ const parleyMessageBar = (status, act, address) => {
     back: "m15 18-6-6 6-6",
     on: "m9 18 6-6-6-6",
     more: "m6 9 6 6 6-6",
+    up: "M7 10v11M15 5.9 14 10h5.8a2 2 0 0 1 2 2.5l-2.4 7A2 2 0 0 1 17.5 21H4a2 2 0 0 1-2-2v-7a2 2 0 0 1 2-2h3l4-8a3 3 0 0 1 4 3.9Z",
+    down: "M17 14V3M9 18.1l1-4.1H4.2a2 2 0 0 1-2-2.5l2.4-7A2 2 0 0 1 6.5 3H20a2 2 0 0 1 2 2v7a2 2 0 0 1-2 2h-3l-4 8a3 3 0 0 1-4-3.9Z",
     done: "M20 6 9 17l-5-5",
   };
   let models = [];
   let due = 0; // The frame in which rows are made.
+  let rated = null; // The reply that a comment is asked for.
   let editing = null; // The prompt that is edited, its text, and the number of the action once it is sent.
 
   const box = () => document.querySelector("#conversation .bubble-wrap");
@@ -76,6 +79,73 @@ const parleyMessageBar = (status, act, address) => {
     return make("span", { class: "chooser" }, icon("more"), chooser);
   }
 
+  const root = () => window.gradio_config?.root ?? "";
+  const pathOf = (kind, entry) =>
+    new URL(`${root()}/parley/${kind}/${[status().conversation, entry].map(encodeURIComponent).join("/")}`, location.href);
+
+  // What is said of a reply: shown once the server has it.
+  async function rate(turn, verdict, comment) {
+    let sentence = "The server can't be reached. Try again in a moment.";
+    try {
+      const options = { method: "PUT", headers: { "content-type": "application/json" } };
+      const answer = await fetch(pathOf("feedback", turn.reply), { ...options, body: JSON.stringify({ verdict, comment }) });
+      sentence = answer.ok ? null : (await answer.json()).error;
+    } catch {}
+    if (sentence) return warn(sentence);
+    for (const each of status().turns) if (each.reply === turn.reply) each.rating = verdict ? { verdict, comment } : {};
+    rated = verdict && !comment ? turn.reply : null;
+    place();
+    box().querySelector(".comment textarea")?.focus();
+  }
+
+  function thumb(turn, verdict, label) {
+    const given = turn.rating.verdict === verdict;
+    const toggle = () => rate(turn, given ? null : verdict, given ? "" : (turn.rating.comment ?? ""));
+    const made = button(verdict, label, toggle);
+    made.setAttribute("aria-pressed", String(given));
+    return made;
+  }
+
+  // The comment that goes with a thumb: asked for once it is given, and always there to be changed.
+  function comment(turn) {
+    if (!turn.rating.verdict) return null;
+    const said = turn.rating.comment;
+    if (rated !== turn.reply) {
+      const open = () => {
+        rated = turn.reply;
+        place();
+        box().querySelector(".comment textarea")?.focus();
+      };
+      return said ? make("button", { type: "button", class: "said", title: "Change the comment", onclick: open }, said) : null;
+    }
+    const close = () => {
+      rated = null;
+      place();
+    };
+    const save = () => (typed.value.trim() === said ? close() : rate(turn, turn.rating.verdict, typed.value.trim()));
+    const typed = make("textarea", {
+      rows: "1",
+      maxlength: "4000",
+      placeholder: "What was good or bad about it? (optional)",
+      "aria-label": "Comment on the reply",
+      onkeydown: (event) => {
+        if (event.isComposing) return;
+        if (event.key === "Escape") close();
+        else if (event.key === "Enter" && !event.shiftKey) save();
+        else return;
+        event.preventDefault();
+      },
+    });
+    typed.value = said;
+    const submitted = (event) => {
+      event.preventDefault();
+      save();
+    };
+    const send = make("button", { type: "submit", class: "main" }, "Send");
+    const skip = make("button", { type: "button", onclick: close }, "Close");
+    return make("form", { class: "comment", onsubmit: submitted }, typed, skip, send);
+  }
+
   const forked = (entry) => (entry ? button("fork", "Fork from here", () => act({ do: "fork", entry })) : null);
   const linked = (entry) => button("link", "Copy link", (event) => copyLink(entry, event));
 
@@ -94,15 +164,16 @@ const parleyMessageBar = (status, act, address) => {
       versions(turn, "reply", turn.answered),
       button("retry", "Retry", () => act({ do: "retry", entry: turn.prompt })),
       withModel(turn),
+      turn.reply ? thumb(turn, "up", "Good reply") : null,
+      turn.reply ? thumb(turn, "down", "Bad reply") : null,
       turn.reply ? forked(turn.end) : null,
       turn.reply ? linked(turn.reply) : null,
+      turn.reply ? comment(turn) : null,
     ];
   }
 
   async function textOf(entry) {
-    const root = window.gradio_config?.root ?? "";
-    const path = [status().conversation, entry].map(encodeURIComponent).join("/");
-    const answer = await fetch(new URL(`${root}/parley/prompts/${path}`, location.href));
+    const answer = await fetch(pathOf("prompts", entry));
     return answer.ok ? (await answer.json()).text : null;
   }
 
@@ -173,7 +244,7 @@ const parleyMessageBar = (status, act, address) => {
       add(turn.reply_at, turn.prompt, newest, () => ofReply(turn));
       for (const at of [turn.prompt_at, turn.reply_at]) {
         const host = at == null ? null : shown[at].closest(".message-row")?.nextElementSibling;
-        if (rows.has(host)) rows.get(host).key = JSON.stringify([turn, newest, at]);
+        if (rows.has(host)) rows.get(host).key = JSON.stringify([turn, newest, at, at === turn.reply_at && rated === turn.reply]);
       }
     });
     return rows;
@@ -211,6 +282,7 @@ const parleyMessageBar = (status, act, address) => {
   }
 
   return {
+    textOf,
     // Gradio makes the box some time after the page's script.
     start(itsModels) {
       models = itsModels;

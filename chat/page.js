@@ -35,12 +35,14 @@ const parley = (() => {
     trigger("submit");
   });
 
-  const messageBar = parleyMessageBar(status, act, (entry) => {
+  const messageBar = parleyMessageBar(status, act, addressOf, (sentence) => trigger("warning", sentence));
+
+  function addressOf(entry) {
     const address = new URL(location.pathname, location.href);
     address.searchParams.set("c", inAddress());
     address.searchParams.set("m", entry);
     return address.href;
-  });
+  }
 
   // Nothing is done twice: what was begun is done, or never arrived.
   const acting = () => action && Date.now() - action.sent < 5000;
@@ -71,11 +73,12 @@ const parley = (() => {
   // What the server knows better needn't travel to it.
   const light = ({ turns, counts, pending, ...value }) => value;
 
-  function setAddress(conversation, change) {
+  function setAddress(conversation, change, message = null) {
     const address = new URL(location.href);
-    address.searchParams.delete("m");
-    if (conversation) address.searchParams.set("c", conversation);
-    else address.searchParams.delete("c");
+    for (const [name, value] of Object.entries({ c: conversation, m: message })) {
+      if (value) address.searchParams.set(name, value);
+      else address.searchParams.delete(name);
+    }
     history[change](null, "", address);
   }
 
@@ -86,7 +89,7 @@ const parley = (() => {
   }
 
   function show() {
-    props.value = { ...status(), phase: "idle", notice: "", pending: [] };
+    props.value = { ...status(), phase: "idle", notice: "", pending: [], target: null };
     span = spanInAddress();
     scroll.follow();
     refresh();
@@ -150,9 +153,11 @@ const parley = (() => {
       trigger("select");
     }
     document.body.dataset.phase = pending ? "sending" : value.phase;
+    parleySpoken.frame(document.body.dataset.phase, inAddress(), value);
     asked = null;
     decisions.show(value.conversation === inAddress() ? value : {});
     messageBar.frame(value);
+    if (value.target != null) scroll.find();
     if (span) span = scroll.following ? null : { first: value.first, last: value.last };
     if (value.conversation === null && value.notice && inAddress()) setAddress(null, "replaceState");
     parleySidebar.mark(inAddress());
@@ -206,12 +211,16 @@ const parley = (() => {
       watch("value", onFrame);
       listen();
       scroll.start();
+      parleyKeyboard.start();
+      parleySpoken.start();
     },
-    open(conversation) {
-      if (conversation !== inAddress()) setAddress(conversation, "pushState");
+    open(conversation, message = null) {
+      if (conversation !== inAddress() || message !== messageInAddress()) setAddress(conversation, "pushState", message);
       show();
       document.querySelector("#message textarea")?.focus();
     },
+    prompts: () => (status().turns ?? []).map(({ prompt }) => prompt),
+    promptText: (entry) => messageBar.textOf(entry),
     newest() {
       setAddress(inAddress(), "replaceState");
       span = asked = null;

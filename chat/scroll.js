@@ -92,8 +92,12 @@ const parleyScroll = (status, ask) => {
   return {
     // Another conversation, or a message of one's own: to the end.
     follow() {
-      [following, place, target, height] = [true, null, null, 0];
+      [following, place, target, height] = [true, null, status().target, 0];
       if (box) keep();
+    },
+    // The message that was asked for may be on the page already: then nothing changes but where it is scrolled to.
+    find() {
+      if (box) due ||= requestAnimationFrame(keep);
     },
     get following() {
       return following;

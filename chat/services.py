@@ -9,12 +9,14 @@ from chat.choices import Choices
 from chat.database import Database
 from chat.deletions import Deletions
 from chat.exports import Exports
+from chat.feedback import Feedback
 from chat.files import Files
 from chat.imports import Imports
 from chat.journal import Journal
 from chat.library import Library
 from chat.limits import Limits, limits_from
 from chat.runs import Runs
+from chat.search import Search
 from chat.sessions import Sessions
 from chat.settings import Settings
 from chat.shares import Shares
@@ -44,6 +46,8 @@ class Services:
     versions: Versions
     shares: Shares
     sessions: Sessions
+    feedback: Feedback
+    search: Search
 
     async def end_runs(self) -> None:
         """End what pages and models are streaming, saving it, so that connections close. Can be called twice."""
@@ -99,11 +103,15 @@ async def open_services(settings: Settings, *, public: bool = False) -> AsyncGen
             Versions(database, store, runs, changes),
             Shares(database, store),
             Sessions(database, runs),
+            Feedback(database, store),
+            Search(database),
         )
         await runs.recover()
         deletions.keep_erasing()
+        services.search.keep_indexing()
         try:
             yield services
         finally:
+            await services.search.close()
             await deletions.close()
             await services.end_runs()

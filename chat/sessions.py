@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from chat.database import Database, Transaction
 from chat.identity import Owner, new_token
 from chat.runs import Runs
+from chat.search_index import give_all
 
 LIFETIME = 30 * 24 * 3600
 """Seconds after which somebody who signed in has to do it again."""
@@ -19,7 +20,7 @@ LIFETIME = 30 * 24 * 3600
 KEPT = 10_000
 """Sessions, and tokens that have none, that are kept in memory: the database is not asked at every request."""
 
-OWNED = (("conversation", "scope"), ("share", "scope"))
+OWNED = (("conversation", "scope"), ("share", "scope"), ("feedback", "owner"))
 """The tables and columns that say whose something is, and go with it when a visitor claims it."""
 
 
@@ -121,6 +122,7 @@ def _move(change: Transaction, claimed: Owner, owner: Owner) -> None:
     change.execute("UPDATE conversation SET revision = lower(hex(randomblob(16))) WHERE scope = ?", (claimed,))
     for table, column in OWNED:
         change.execute(f"UPDATE {table} SET {column} = ? WHERE {column} = ?", (owner, claimed))  # noqa: S608  # names of ours
+    give_all(change, claimed, owner)
 
 
 def _hash(token: str) -> str:

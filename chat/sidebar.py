@@ -6,7 +6,7 @@ the answers to several changes at once don't replace each other.
 
 What else can be done with a conversation, such as to export it, is an entry in `menu` of `sidebar.js`, and a route or
 an event of its own; another script adds one with `parleySidebar.menu.splice(-1, 0, { label, act })`, above Delete. What
-belongs above the list, such as a search box, is rendered in `render_sidebar` between the button and the list.
+belongs above the list, as the search box does, is rendered in `render_sidebar` between the button and the list.
 """
 
 import json
@@ -23,6 +23,7 @@ from chat.database import DatabaseError
 from chat.identity import Owner, owner_of
 from chat.library import Listed, Mark, Place
 from chat.runs import ConversationBusy, ConversationMissing
+from chat.search_box import render_search
 from chat.services import Services
 from chat.title_text import LONGEST_NAME, one_line
 from chat.view import conversation_id_from
@@ -73,6 +74,7 @@ def render_sidebar(*, signs_in: bool) -> None:
     with gr.Sidebar(width=WIDTH, open=False, elem_id="library"):
         new = gr.Button("New chat", variant="secondary", elem_id="new-chat")
         new.click(None, None, None, js="() => parley.open(null)", api_visibility="private")
+        render_search()
         gr.HTML(
             value="",
             # The script makes what is in it, as text: what a person wrote never becomes markup.

@@ -34,12 +34,16 @@ from pydantic_ai.messages import BinaryContent
 
 from chat.database import Database, Transaction
 from chat.files import Files, Light, binary_contents, mark, places_in, take_out, with_places
+from chat.search_index import index_new, keep_shared, words_of
 
 READ_AT_ONCE = 250
 """Messages that are read, and then validated without a pause for others: some five milliseconds."""
 
 HASHED_AT_ONCE = 1 << 20
 """Bytes of files that are hashed while others wait: about a millisecond."""
+
+SEARCHED_AT_ONCE = 20_000
+"""Characters of messages whose words are found while others wait: about a millisecond."""
 
 _USAGE: TypeAdapter[RunUsage] = TypeAdapter(RunUsage)
 _DEFERRED: TypeAdapter[DeferredToolRequests | None] = TypeAdapter(DeferredToolRequests | None)
@@ -221,7 +225,9 @@ class SQLiteConversationStore(ConversationStore):
     ) -> Callable[[Transaction], None]:
         """What `write_record` does, for a transaction of which it is only a part."""
         writer = record.conversation_id
-        rows = await _rows(new_entries)  # Made before the transaction holds the write lock.
+        # Made before the transaction holds the write lock.
+        rows = await _rows(new_entries)
+        found = await _words(new_entries, rows) if record.scope is not None else {}
 
         def write(change: Transaction) -> None:
             if _stored_revision(change, record.conversation_id) != expected_revision:
@@ -238,6 +244,7 @@ class SQLiteConversationStore(ConversationStore):
                 )
                 _add_files(change, {entry.id: row.files for entry, row in zip(new_entries, rows, strict=True)})
                 _replace_record(change, record)
+                index_new(change, record.conversation_id, found)
             except (sqlite3.IntegrityError, LookupError) as error:
                 # The entry that the record or the new entries continue from is gone, or a file of a light message.
                 raise ConversationConflict(record.conversation_id) from error
@@ -256,6 +263,7 @@ class SQLiteConversationStore(ConversationStore):
                     UNION SELECT entry_id FROM branch WHERE conversation_id = :conversation)""",
                 {"conversation": conversation_id},
             )
+            keep_shared(change, conversation_id)
             change.execute("DELETE FROM conversation WHERE conversation_id = ?", (conversation_id,))
             [(unreached,)] = change.rows(_UNREACHED, {"tips": tips})
             [(files,)] = change.rows(
@@ -559,6 +567,15 @@ async def _rows(entries: Sequence[ConversationEntry]) -> list[_Row]:
     if sum(len(content.data) for message in messages for content in binary_contents(message)) > HASHED_AT_ONCE:
         return await asyncio.to_thread(lambda: [_row(message) for message in messages])
     return [_row(message) for message in messages]
+
+
+async def _words(entries: Sequence[ConversationEntry], rows: Sequence[_Row]) -> dict[str, list[str]]:
+    """The words of entries that can be found, by the entries' ids."""
+    if sum(len(row.message) for row in rows) > SEARCHED_AT_ONCE:
+        found = await asyncio.to_thread(lambda: [words_of(row.message) for row in rows])
+    else:
+        found = [words_of(row.message) for row in rows]
+    return {entry.id: each for entry, each in zip(entries, found, strict=True)}
 
 
 def _row(message: ModelMessage) -> _Row:

@@ -33,6 +33,7 @@ from chat.database import DatabaseError, DatabaseUnavailable
 from chat.decisions import DecisionRefused, decisions_from_page
 from chat.doors import Uploads
 from chat.export_route import EXPORT_ROUTES
+from chat.feedback import FEEDBACK_ROUTE, give_feedback
 from chat.file_route import FILE_ROUTE, serve_file
 from chat.health import HEALTH_ROUTE, health
 from chat.identity import Owner, owner_of
@@ -44,19 +45,21 @@ from chat.models import ChatAgent
 from chat.prompt_route import PROMPT_ROUTE, serve_prompt
 from chat.render import GradioMessage, PromptRefused
 from chat.runs import ConversationBusy, ConversationMissing, MessageMissing, Run, ShuttingDown
+from chat.search_box import ROUTES as SEARCH_ROUTES
 from chat.services import Services
 from chat.settings import Settings
 from chat.share_route import SHARE_ROUTES
 from chat.sidebar import ROUTES as SIDEBAR_ROUTES
 from chat.sidebar import render_sidebar
 from chat.versions import NotNewest
-from chat.view import KEEPALIVE_SECONDS, Span, View, conversation_id_from, watch
+from chat.view import KEEPALIVE_SECONDS, ShownTurn, Span, View, conversation_id_from, watch
 
 _HERE = Path(__file__).parent
 _PARTS = (
     ("style", "page.css"),
     ("style", "sidebar.css"),
     ("style", "limits.css"),
+    ("style", "search.css"),
     ("script", "scroll.js"),
     ("script", "choices.js"),
     ("script", "decisions.js"),
@@ -64,12 +67,19 @@ _PARTS = (
     ("style", "message_bar.css"),
     ("script", "message_bar.js"),
     ("script", "sidebar.js"),
+    ("style", "exchange.css"),
+    ("script", "exchange.js"),
     ("style", "backup.css"),
     ("script", "backup.js"),
     ("style", "images.css"),
     ("script", "images.js"),
     ("style", "account.css"),
     ("script", "account.js"),
+    ("style", "keyboard.css"),
+    ("script", "keyboard.js"),
+    ("style", "spoken.css"),
+    ("script", "spoken.js"),
+    ("script", "search.js"),
     ("script", "page.js"),
 )
 HEAD = "".join(
@@ -500,12 +510,14 @@ ROUTES = [
     Route("/parley/announcements", announcements),
     Route(FILE_ROUTE, serve_file),
     Route(PROMPT_ROUTE, serve_prompt),
+    Route(FEEDBACK_ROUTE, give_feedback, methods=["PUT"]),
     Route(HEALTH_ROUTE, health),
     *EXPORT_ROUTES,
     *SIDEBAR_ROUTES,
     Route(BACKUP_ROUTE, backup_line),
     *IMPORT_ROUTES,
     *SHARE_ROUTES,
+    *SEARCH_ROUTES,
 ]
 
 
@@ -555,13 +567,16 @@ def _status(view: View, sent: Status | None = None) -> Status:
         "accepted": sent.get("accepted"),
         "refused": sent.get("refused"),
         "decided": sent.get("decided"),
-        "turns": [
-            {**asdict(shown.turn), "prompt_at": shown.prompt_at, "reply_at": shown.reply_at} for shown in view.turns
-        ],
+        "turns": [_turn(shown) for shown in view.turns],
         "taken_back": view.taken_back,
         **{name: sent.get(name) for name in ("acted", "failed", "opened")},
         "keepalive": KEEPALIVE_SECONDS,
     }
+
+
+def _turn(shown: ShownTurn) -> dict[str, Any]:
+    said = {} if shown.rating is None else {"verdict": shown.rating.verdict, "comment": shown.rating.comment}
+    return {**asdict(shown.turn), "prompt_at": shown.prompt_at, "reply_at": shown.reply_at, "rating": said}
 
 
 def _left(left: Left | None) -> str:

@@ -18,6 +18,7 @@ from chat.database import Database, Transaction
 from chat.identity import Owner
 from chat.render import starts_turn
 from chat.runs import ConversationBusy, ConversationMissing, MessageMissing, Runs
+from chat.search_index import index_title
 from chat.store import Follower, SQLiteConversationStore
 
 T = TypeVar("T")
@@ -219,6 +220,7 @@ class Versions:
                 "SELECT :fork, title || ' (fork)' FROM title WHERE conversation_id = :of",
                 ids,
             )
+            index_title(change, fork.conversation_id)
             change.execute(
                 "INSERT INTO choice (conversation_id, content) "
                 "SELECT :fork, content FROM choice WHERE conversation_id = :of",

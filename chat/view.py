@@ -11,6 +11,7 @@ from pydantic_ai.conversation_store import ConversationEntry, ConversationRecord
 from pydantic_ai.messages import BinaryContent, ModelResponse
 
 from chat.decisions import PendingCall, pending_calls
+from chat.feedback import Rating
 from chat.file_route import file_path
 from chat.files import file_of
 from chat.identity import Owner
@@ -98,11 +99,15 @@ NEWEST = Span()
 
 @dataclass(frozen=True)
 class ShownTurn:
-    """A turn, and where in the `messages` of a view its prompt and its reply end; `None` for what shows nothing."""
+    """A turn, and where in the `messages` of a view its prompt and its reply end; `None` for what shows nothing.
+
+    `rating` is what the owner said of the reply.
+    """
 
     turn: Turn
     prompt_at: int | None
     reply_at: int | None
+    rating: Rating | None = None
 
 
 @dataclass(frozen=True)
@@ -203,6 +208,7 @@ async def _stored(
     waiting = frozenset(call.id for call in pending)
     messages = await _shown(services, entries, run, replace(showing, waiting=waiting), newest=last == end)
     turns = await services.versions.turns(record, entries, last - len(entries) + 1) if run is None else Turns()
+    ratings = await services.feedback.of(owner, [turn.reply for turn in turns.shown if turn.reply])
     shown = [message["metadata"].get("id", "").partition(":")[0] for message in messages]
     return View(
         conversation_id,
@@ -214,21 +220,27 @@ async def _stored(
         counts=[shown.count(entry.id) for entry in entries],
         target=shown.index(span.around) if span.around in shown else None,
         pending=pending,
-        turns=_places(turns.shown, entries, messages),
+        turns=_places(turns.shown, entries, messages, ratings),
         taken_back=turns.taken_back,
         left=await services.limits.left(owner),
     )
 
 
 def _places(
-    turns: Sequence[Turn], entries: Sequence[ConversationEntry], messages: Sequence[GradioMessage]
+    turns: Sequence[Turn],
+    entries: Sequence[ConversationEntry],
+    messages: Sequence[GradioMessage],
+    ratings: Mapping[str, Rating],
 ) -> list[ShownTurn]:
     turn_of = {entry_id: turn for turn, of_turn in _by_turn(entries).items() for entry_id in of_turn}
     ends: dict[tuple[str | None, bool], int] = {}
     for index, message in enumerate(messages):
         entry_id = message["metadata"].get("id", "").partition(":")[0]
         ends[turn_of.get(entry_id), message["role"] == "user"] = index
-    return [ShownTurn(turn, ends.get((turn.prompt, True)), ends.get((turn.prompt, False))) for turn in turns]
+    return [
+        ShownTurn(turn, ends.get((turn.prompt, True)), ends.get((turn.prompt, False)), ratings.get(turn.reply or ""))
+        for turn in turns
+    ]
 
 
 def _by_turn(entries: Sequence[ConversationEntry]) -> dict[str, list[str]]:

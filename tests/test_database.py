@@ -108,11 +108,7 @@ def a_place_below_a_file(path: Path) -> None:
         (anothers_with_an_application_id, "o.db", "{} is the database of another program. Set CHAT_DATABASE to "),
         (anothers_with_a_version, "o.db", "{} is the database of another program. Set CHAT_DATABASE to another file."),
         (anothers_with_neither, "o.db", "{} is the database of another program. Set CHAT_DATABASE to another file."),
-        (
-            a_newer_one,
-            "chat.db",
-            f"{{}} was written by a newer version of Parley (schema {SCHEMA_VERSION + 1}, this one knows ",
-        ),
+        (a_newer_one, "chat.db", f"{{}} was written by a newer version of Parley (schema {SCHEMA_VERSION + 1}, this "),
         (a_place_below_a_file, "file/chat.db", "{} can't be used as the database: Not a directory. Make it writable, "),
     ],
 )

@@ -213,7 +213,7 @@ class TestList:
         row.get_by_role("link").focus()
         page.keyboard.press("Tab")
         page.keyboard.press("Enter")
-        expect(page.get_by_role("menuitem")).to_have_text(["Rename", "Pin", "Archive", "Delete"])
+        expect(page.get_by_role("menuitem")).to_have_text(["Rename", "Pin", "Archive", "Share …", "Export …", "Delete"])
         page.keyboard.press("Escape")
         expect(page.get_by_role("menu")).to_have_count(0)
         page.keyboard.press("Enter")
@@ -332,6 +332,7 @@ def row_of(page: Page, title: str) -> Locator:
 
 def choose(row: Locator, action: str) -> None:
     """Choose an action in a conversation's menu."""
+    row.page.bring_to_front()  # Behind another tab, a page paints once a second.
     row.hover()
     row.get_by_role("button").click()
     row.page.get_by_role("menuitem", name=action, exact=True).click()

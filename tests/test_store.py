@@ -577,7 +577,9 @@ async def test_the_file_is_durable_and_strict(sqlite: SQLiteConversationStore) -
     pragmas = await sqlite.database.change(lambda change: {name: change.rows(f"PRAGMA {name}")[0][0] for name in names})
     full = 2
     assert pragmas == {"journal_mode": "wal", "synchronous": full, "foreign_keys": 1}
-    tables = await sqlite.database.rows("SELECT name, strict FROM pragma_table_list WHERE name NOT LIKE 'sqlite%'")
+    tables = await sqlite.database.rows(
+        "SELECT name, strict FROM pragma_table_list WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
+    )
     assert {"conversation": 1, "entry": 1, "branch": 1}.items() <= dict(map(tuple, tables)).items()
     assert {strict for _, strict in tables} == {1}
 
