@@ -178,6 +178,26 @@ def _shared_files(things: Things, his: Things) -> list[Request]:
     return [("GET", f"/parley/shared/{things.share}/files/{things.entry}/{things.file}", {})]
 
 
+QUERIES = (
+    WORD, WORD[:3], f"{WORD}*", f'"{WORD}"', f"-cabbage {WORD}", f"cabbage OR {WORD}", f"title:{WORD}", f"NEAR({WORD})",
+    "* OR *", "' OR 1=1 --", '" OR scope : "', "%", "_", "\x00", "(" * 200, "a" * 10_000, "\ud800",
+)  # fmt: skip
+
+
+def _searches(things: Things, his: Things) -> list[Request]:
+    named = (things.conversation, things.entry, things.file)
+    return [("POST", "/parley/search", {"content": json.dumps({"query": query})}) for query in (*QUERIES, *named)]
+
+
+def _feedback(things: Things, his: Things) -> list[Request]:
+    pairs = ((things.conversation, things.entry), (his.conversation, things.entry), (things.conversation, his.entry))
+    return [
+        ("PUT", f"/parley/feedback/{conversation}/{entry}", {"json": {"verdict": verdict, "comment": "stolen"}})
+        for conversation, entry in pairs
+        for verdict in ("up", None)
+    ]
+
+
 def _nothing(things: Things, his: Things) -> list[Request]:
     return []
 
@@ -203,6 +223,8 @@ REQUESTS: dict[tuple[str, str], Callable[[Things, Things], list[Request]]] = {
     ("POST", "/parley/shares/{share}/revoke"): _each("/parley/shares/{0}/revoke", "share", method="POST"),
     ("GET", "/parley/shared/{token}"): _shared,
     ("GET", "/parley/shared/{token}/files/{entry_id}/{file_id}"): _shared_files,
+    ("POST", "/parley/search"): _searches,
+    ("PUT", "/parley/feedback/{conversation:path}/{entry}"): _feedback,
     # These have nothing of anybody's, and take no names.
     ("GET", "/parley/health"): _nothing,
     ("GET", "/parley/backup"): _nothing,
