@@ -14,4 +14,9 @@ THEME = Base(
     text_size=sizes.text_md,
     font=_SANS,
     font_mono=_MONO,
+).set(
+    # Gradio's own have a contrast of 2.5 to white; small text needs 4.5, on white and on the accent.
+    color_accent="*primary_700",
+    body_text_color_subdued="*neutral_500",
+    body_text_color_subdued_dark="*neutral_400",
 )
