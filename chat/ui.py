@@ -67,6 +67,8 @@ _PARTS = (
     ("style", "message_bar.css"),
     ("script", "message_bar.js"),
     ("script", "sidebar.js"),
+    ("style", "exchange.css"),
+    ("script", "exchange.js"),
     ("style", "backup.css"),
     ("script", "backup.js"),
     ("style", "images.css"),
