@@ -7,7 +7,7 @@ from gradio.themes.utils import colors, sizes
 _SANS = ["ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif"]
 _MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "Liberation Mono", "monospace"]
 
-THEME = Base(
+THEME = Base(  # pyright: ignore[reportUnknownMemberType]  # Gradio leaves the types of its variables open
     primary_hue=colors.teal,
     neutral_hue=colors.stone,
     radius_size=sizes.radius_lg,
