@@ -6,11 +6,12 @@ A function or a route for which nothing is tried here is a case that did not hol
 
 import json
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
 
+from chat.api_route import API, BY_ID
 from chat.identity import visitor
 from chat.ui import ROUTES
 from tests.attacks.stage import WORD, Case, Stage, Things, fault
@@ -189,6 +190,12 @@ def _searches(things: Things, his: Things) -> list[Request]:
     return [("POST", "/parley/search", {"content": json.dumps({"query": query})}) for query in (*QUERIES, *named)]
 
 
+def _found(things: Things, his: Things) -> list[Request]:
+    pairs = ((things.conversation, things.entry), (his.conversation, things.entry), (things.conversation, his.entry))
+    bodies = [{"conversation": conversation, "entry": entry} for conversation, entry in pairs]
+    return [("POST", "/parley/search/open", {"json": body}) for body in bodies]
+
+
 def _feedback(things: Things, his: Things) -> list[Request]:
     pairs = ((things.conversation, things.entry), (his.conversation, things.entry), (things.conversation, his.entry))
     return [
@@ -196,6 +203,21 @@ def _feedback(things: Things, his: Things) -> list[Request]:
         for conversation, entry in pairs
         for verdict in ("up", None)
     ]
+
+
+def _api(method: str, path: str, *bodies: dict[str, Any]) -> Callable[[Things, Things], list[Request]]:
+    """A route of the API for programs, with each conversation; a body may be of Anna's decision."""
+
+    def requests(things: Things, his: Things) -> list[Request]:
+        made = {"token": things.token, "decisions": _decided(things)["calls"]}
+        names = (things.conversation, things.waiting, things.writing)
+        return [
+            (method, f"{API}{path.format(conversation=name)}", {"json": body or made} if method != "GET" else {})
+            for name in names
+            for body in (bodies or ({},))
+        ]
+
+    return requests
 
 
 def _nothing(things: Things, his: Things) -> list[Request]:
@@ -224,7 +246,23 @@ REQUESTS: dict[tuple[str, str], Callable[[Things, Things], list[Request]]] = {
     ("GET", "/parley/shared/{token}"): _shared,
     ("GET", "/parley/shared/{token}/files/{entry_id}/{file_id}"): _shared_files,
     ("POST", "/parley/search"): _searches,
+    ("POST", "/parley/search/open"): _found,
     ("PUT", "/parley/feedback/{conversation:path}/{entry}"): _feedback,
+    ("GET", f"{API}/conversations"): _api("GET", "/conversations?after={conversation}"),
+    ("POST", f"{API}/conversations"): lambda things, his: [
+        ("POST", f"{API}/conversations", {"json": {"text": "turns", "conversation": things.conversation}})
+    ],
+    ("GET", f"{API}{BY_ID}"): _api("GET", BY_ID),
+    ("PATCH", f"{API}{BY_ID}"): _api("PATCH", BY_ID, {"title": "stolen"}, {"deleted": True}, {"deleted": False}),
+    ("DELETE", f"{API}{BY_ID}"): _api("DELETE", BY_ID),
+    ("POST", f"{API}{BY_ID}/messages"): _api("POST", f"{BY_ID}/messages", {"text": "stolen"}),
+    ("GET", f"{API}{BY_ID}/reply"): _api("GET", f"{BY_ID}/reply"),
+    ("POST", f"{API}{BY_ID}/decisions"): _api("POST", f"{BY_ID}/decisions"),
+    ("POST", f"{API}{BY_ID}/stop"): _api("POST", f"{BY_ID}/stop"),
+    ("GET", f"{API}{BY_ID}/export"): _api("GET", f"{BY_ID}/export?as=markdown"),
+    ("POST", f"{API}/search"): _api("POST", "/search", *({"query": query} for query in QUERIES[:8])),
+    ("GET", f"{API}/about"): _nothing,
+    ("GET", f"{API}/openapi.json"): _nothing,
     # These have nothing of anybody's, and take no names.
     ("GET", "/parley/health"): _nothing,
     ("GET", "/parley/backup"): _nothing,
@@ -268,9 +306,7 @@ async def _tried(stage: Stage) -> AsyncIterator[Case]:
                 yield Case(
                     f"{who.name} calls {name} with Anna's things, {number}", _difference(stage, missing, *answers)
                 )
-    for method, path in sorted({(method, route.path) for route in ROUTES for method in (route.methods or ["GET"])}):
-        if method == "HEAD":
-            continue
+    for method, path in sorted(_routes(ROUTES)):
         if (method, path) not in REQUESTS:
             yield Case(f"{method} {path}", "nothing is tried with it: add it to REQUESTS")
             continue
@@ -283,6 +319,18 @@ async def _tried(stage: Stage) -> AsyncIterator[Case]:
                 yield Case(f"{who.name}: {method} {path}, {number}", _difference(stage, missing, *answers))
     async for case in _sessions(stage):
         yield case
+
+
+def _routes(routes: Sequence[Any], below: str = "") -> set[tuple[str, str]]:
+    """Method and path of each route, also of those in a program of its own."""
+    found: set[tuple[str, str]] = set()
+    for route in routes:
+        inner = getattr(route, "original_router", route)
+        if hasattr(inner, "routes"):
+            found |= _routes(inner.routes, below + getattr(route, "path", ""))
+        else:
+            found |= {(method, below + route.path) for method in route.methods or ["GET"] if method != "HEAD"}
+    return found
 
 
 async def _sessions(stage: Stage) -> AsyncIterator[Case]:
