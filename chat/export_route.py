@@ -24,12 +24,12 @@ BEGIN_SECONDS = 10
 
 
 async def export_conversation(request: Request) -> Response:
-    """A conversation as a file: `as` is `markdown` or `json`. 404 for what is missing and for what isn't one's own."""
+    """A conversation as a file: `as` is `markdown`, `json` or `case`. 404 for all that isn't one's own."""
     services: Services = request.state.services
     owner = owner_of(request)
     conversation = conversation_id_from(request.path_params["conversation"])
     form = request.query_params.get("as", "markdown")
-    if owner is None or not conversation or form not in ("markdown", "json"):
+    if owner is None or not conversation or form not in ("markdown", "json", "case"):
         return missing()
     export = await services.exports.conversation(owner, conversation, form)
     return missing() if export is None else _download(export)

@@ -29,6 +29,7 @@ from chat.archive import (
     entry_line,
     opening,
 )
+from chat.cases import dataset_yaml
 from chat.database import Database
 from chat.files import FORBIDDEN_IN_NAMES, Files, StoredFile, file_of, mark, places_in
 from chat.identity import Owner
@@ -50,7 +51,7 @@ ZIPS_AT_ONCE = 2
 LONGEST_NAME = 80
 """Characters of an exported file's name, before its ending."""
 
-Form = Literal["markdown", "json"]
+Form = Literal["markdown", "json", "case"]
 
 _USAGE: TypeAdapter[RunUsage] = TypeAdapter(RunUsage)
 _PARTS: TypeAdapter[dict[str, float]] = TypeAdapter(dict[str, float])
@@ -150,7 +151,7 @@ class Exports:
         return self._zips.get((owner, zip_id))
 
     async def conversation(self, owner: Owner, conversation_id: str, form: Form) -> Export | None:
-        """One conversation: JSON, or Markdown, which is in a zip when there are files; `None` when it is missing."""
+        """One conversation, Markdown in a zip when there are files; `None` when it is missing."""
         row = await self._database.row(_CONVERSATION, {"conversation": conversation_id, "owner": owner})
         if row is None:
             return None
@@ -158,6 +159,8 @@ class Exports:
         name = file_name(conversation.title)
         if form == "json":
             return Export(f"{name}.json", "application/json", self._json(conversation))
+        if form == "case":
+            return Export(f"{name}.yaml", "application/yaml", self._case(conversation))
         if await self._database.row(_HAS_FILES, {"head": conversation.head}) is None:
             words = self._markdown(conversation, lambda file: file.name)
             return Export(f"{name}.md", "text/markdown; charset=utf-8", words)
@@ -241,6 +244,16 @@ class Exports:
             yield f"*{others} in the JSON export.*\n\n".encode()
         async for messages, notes in self._turns(conversation.head):
             yield await asyncio.to_thread(_turns_as_markdown, messages, notes, path_of)
+
+    async def _case(self, conversation: ArchivedConversation) -> AsyncGenerator[bytes, None]:
+        """The version that is shown, as a test."""
+        messages: list[ModelMessage] = []
+        async for rows in self._rows([conversation.head] if conversation.head else []):
+            for row, message in zip(rows, messages_from_json([row["message"] for row in rows]), strict=True):
+                await self._files.put_back(mark(message, places_in(row["message"])))
+                messages.append(message)
+        text = await asyncio.to_thread(dataset_yaml, conversation.title or UNTITLED, messages)
+        yield text.encode()
 
     async def _turns(self, head_id: str | None) -> AsyncIterator[tuple[list[tuple[str, ModelMessage]], dict[str, str]]]:
         """The history that ends in an entry, some whole turns at a time, light; and how these ended, when not well."""

@@ -282,6 +282,7 @@ const parleyMessageBar = (status, act, address, warn) => {
   }
 
   return {
+    textOf,
     // Gradio makes the box some time after the page's script.
     start(itsModels) {
       models = itsModels;

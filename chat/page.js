@@ -153,6 +153,7 @@ const parley = (() => {
       trigger("select");
     }
     document.body.dataset.phase = pending ? "sending" : value.phase;
+    parleySpoken.frame(document.body.dataset.phase, inAddress(), value);
     asked = null;
     decisions.show(value.conversation === inAddress() ? value : {});
     messageBar.frame(value);
@@ -210,12 +211,16 @@ const parley = (() => {
       watch("value", onFrame);
       listen();
       scroll.start();
+      parleyKeyboard.start();
+      parleySpoken.start();
     },
     open(conversation, message = null) {
       if (conversation !== inAddress() || message !== messageInAddress()) setAddress(conversation, "pushState", message);
       show();
       document.querySelector("#message textarea")?.focus();
     },
+    prompts: () => (status().turns ?? []).map(({ prompt }) => prompt),
+    promptText: (entry) => messageBar.textOf(entry),
     newest() {
       setAddress(inAddress(), "replaceState");
       span = asked = null;

@@ -21,7 +21,8 @@ MOST_DIGITS = 9
 
 
 async def create_share(request: Request) -> Response:
-    """Share `conversation` as it is now, with `tools` and `thinking` where these are `1`. Answers the link's `path`."""
+    """Share `conversation` as it is now, with `tools` and `thinking` where these are `1`. Answers the `path` of the
+    link, from `/parley` on."""
 
     async def create(owner: Owner, services: Services) -> Response:
         asked = request.query_params
@@ -30,7 +31,7 @@ async def create_share(request: Request) -> Response:
         token = await services.shares.create(owner, conversation, shown) if conversation else None
         if token is None:
             return _said(404, "There is nothing to share in this conversation.")
-        return _answer(200, {"path": f"/parley/shared/{token}"})
+        return _answer(200, {"path": f"/shared/{token}"})
 
     return await _for_owner(request, create)
 

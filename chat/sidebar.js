@@ -23,6 +23,9 @@ const parleySidebar = (() => {
     { label: () => "Delete", act: remove, danger: true },
   ];
 
+  // What is offered at the list's end: `label` and `act`. Other scripts may add to it, before the page is there.
+  const foot = [];
+
   const known = new Map(); // What the server lists, by id.
   const shown = new Map(); // The element of each, by id.
   let list, trigger; // The list's element; says a sentence as the `conversations` component's event.
@@ -322,13 +325,15 @@ const parleySidebar = (() => {
 
   return {
     menu,
+    foot,
     start(component, itsTrigger) {
       trigger = itsTrigger;
       list = component.querySelector("nav");
       const end = element("div", { className: "end" });
       const other = element("button", { type: "button", className: "archived", textContent: "Archived" });
       other.onclick = () => switchList(other);
-      list.after(end, other);
+      const offered = foot.map(({ label, act }) => element("button", { type: "button", textContent: label, onclick: act }));
+      list.after(end, element("div", { className: "foot" }, other, ...offered));
       document.body.append(element("div", { id: "undo" }));
       list.addEventListener("click", onClick);
       const watching = new IntersectionObserver((entries) => {
@@ -358,6 +363,9 @@ const parleySidebar = (() => {
       else readSoon([...known.values()].filter(({ sign }) => sign).map(({ id }) => id));
     },
     changed: readSoon,
+    reveal() {
+      if (!drawer()?.classList.contains("open")) drawer()?.querySelector(".toggle-button").click();
+    },
     close: closeDrawer,
   };
 })();

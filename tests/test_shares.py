@@ -78,7 +78,7 @@ async def share(services: Services, name: str = "c", options: str = "") -> str:
     """Share a conversation of Anna's; the link."""
     answer = await call(services, "POST", f"/parley/shares?conversation={name}{options}")
     assert answer.status_code == 200
-    return answer.json()["path"]
+    return f"/parley{answer.json()['path']}"
 
 
 async def seen(services: Services, path: str) -> str:

@@ -213,7 +213,7 @@ class TestList:
         row.get_by_role("link").focus()
         page.keyboard.press("Tab")
         page.keyboard.press("Enter")
-        expect(page.get_by_role("menuitem")).to_have_text(["Rename", "Pin", "Archive", "Delete"])
+        expect(page.get_by_role("menuitem")).to_have_text(["Rename", "Pin", "Archive", "Share …", "Export …", "Delete"])
         page.keyboard.press("Escape")
         expect(page.get_by_role("menu")).to_have_count(0)
         page.keyboard.press("Enter")

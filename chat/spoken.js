@@ -1,0 +1,39 @@
+// What is said to who doesn't see the page. The conversation's own elements say nothing: a reply that grows would be read
+// from its beginning at each word.
+
+const parleySpoken = (() => {
+  let place; // The element whose text is read.
+  let last = { phase: "idle" }; // What the page showed before.
+
+  // Gradio may not have made it yet.
+  function hush() {
+    const log = document.querySelector("#conversation [aria-live]");
+    if (!log) return requestAnimationFrame(hush);
+    log.setAttribute("aria-live", "off");
+    log.setAttribute("aria-label", "Conversation");
+    log.tabIndex = 0; // It scrolls, also where nothing in it can have the focus.
+  }
+
+  function sentence(phase, { refused, pending }) {
+    if (phase !== "idle") return last.phase === "idle" ? "The reply is being written." : null;
+    if (last.phase === "idle" || refused) return null; // What was refused is said by its warning.
+    return pending?.length ? "The reply waits for your decision." : "Reply complete.";
+  }
+
+  return {
+    start() {
+      place = document.createElement("p");
+      place.id = "spoken";
+      place.role = "status";
+      document.querySelector("main.contain").append(place);
+      hush();
+    },
+    // A frame of the page: its phase, the conversation that it is about, and its value.
+    frame(phase, conversation, value) {
+      const elsewhere = last.conversation && last.conversation !== conversation;
+      const said = elsewhere ? null : sentence(phase, value);
+      if (said) place.textContent = said;
+      last = { phase, conversation };
+    },
+  };
+})();
