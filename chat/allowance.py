@@ -69,6 +69,8 @@ class Allowance(Limited):
     tokens_per_day: int | None = None
     dollars_per_day: float | None = None
     runs: int | None = None
+    conversations: int | None = None
+    storage_mb: float | None = None
 
 
 @dataclass(frozen=True)
@@ -81,10 +83,20 @@ class ReplyAllowance(Limited):
     dollars: float | None = None
 
 
-VISITOR = Allowance(messages_per_minute=10, messages_per_day=200, tokens_per_day=500_000, dollars_per_day=1, runs=3)
+VISITOR = Allowance(
+    messages_per_minute=10,
+    messages_per_day=200,
+    tokens_per_day=500_000,
+    dollars_per_day=1,
+    runs=3,
+    conversations=500,
+    storage_mb=200,
+)
 """What each visitor may use of a chat that others can reach, when its owner set nothing else."""
 
-TOTAL = Allowance(messages_per_minute=120, messages_per_day=5_000, tokens_per_day=5_000_000, dollars_per_day=10)
+TOTAL = Allowance(
+    messages_per_minute=120, messages_per_day=5_000, tokens_per_day=5_000_000, dollars_per_day=10, storage_mb=10_000
+)
 """What all visitors together may use of such a chat."""
 
 REPLY = ReplyAllowance(requests=50, tool_calls=100, tokens=100_000, dollars=0.5)

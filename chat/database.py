@@ -287,6 +287,48 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         ) STRICT, WITHOUT ROWID""",
         "INSERT INTO search_due SELECT conversation_id FROM conversation WHERE scope IS NOT NULL",
     ),
+    (
+        # What each owner keeps. Bytes are those of messages and their files: see `holdings`.
+        """CREATE TABLE holding (
+            owner TEXT PRIMARY KEY NOT NULL,
+            conversations INTEGER NOT NULL,
+            bytes INTEGER NOT NULL
+        ) STRICT, WITHOUT ROWID""",
+        """INSERT INTO holding (owner, conversations, bytes)
+        SELECT scope, count(*), 0 FROM conversation WHERE scope IS NOT NULL GROUP BY scope""",
+        """WITH RECURSIVE reached (owner, id) AS (
+            SELECT scope, head_id FROM conversation WHERE scope IS NOT NULL AND head_id IS NOT NULL
+            UNION SELECT scope, entry_id FROM branch JOIN conversation USING (conversation_id) WHERE scope IS NOT NULL
+            UNION SELECT owner, entry.parent_id FROM entry JOIN reached USING (id) WHERE entry.parent_id IS NOT NULL
+        ), kept (owner, bytes) AS (
+            SELECT owner, sum(length(CAST(message AS BLOB)) + (
+                SELECT coalesce(sum(size), 0) FROM entry_file JOIN file ON file.id = file_id WHERE entry_id = entry.id
+            )) FROM reached JOIN entry USING (id) GROUP BY owner
+        )
+        UPDATE holding SET bytes = kept.bytes FROM kept WHERE kept.owner = holding.owner""",
+        """CREATE TRIGGER conversation_kept AFTER INSERT ON conversation WHEN NEW.scope IS NOT NULL BEGIN
+            INSERT INTO holding (owner, conversations, bytes) VALUES (NEW.scope, 1, 0)
+            ON CONFLICT DO UPDATE SET conversations = conversations + 1;
+        END""",
+        """CREATE TRIGGER conversation_gone AFTER DELETE ON conversation WHEN OLD.scope IS NOT NULL BEGIN
+            UPDATE holding SET conversations = conversations - 1 WHERE owner = OLD.scope;
+        END""",
+        # Who takes over all conversations of another takes over their bytes with the last one. What is deleted stays
+        # its owner's until it is erased.
+        """CREATE TRIGGER conversation_moved AFTER UPDATE OF scope ON conversation
+        WHEN NEW.scope IS NOT OLD.scope AND NEW.scope IS NOT NULL AND OLD.scope IS NOT NULL BEGIN
+            INSERT INTO holding (owner, conversations, bytes) VALUES (NEW.scope, 1, 0)
+            ON CONFLICT DO UPDATE SET conversations = conversations + 1;
+            UPDATE holding SET conversations = conversations - 1 WHERE owner = OLD.scope;
+            UPDATE holding SET bytes = bytes + (SELECT bytes FROM holding WHERE owner = OLD.scope)
+            WHERE owner = NEW.scope
+            AND NEW.scope NOT LIKE 'deleted:%' AND OLD.scope NOT LIKE 'deleted:%'
+            AND NOT EXISTS (SELECT 1 FROM conversation WHERE scope = OLD.scope);
+            UPDATE holding SET bytes = 0 WHERE owner = OLD.scope
+            AND NEW.scope NOT LIKE 'deleted:%' AND OLD.scope NOT LIKE 'deleted:%'
+            AND NOT EXISTS (SELECT 1 FROM conversation WHERE scope = OLD.scope);
+        END""",
+    ),
 )
 """The statements that lead from each schema version to the next. Never edit one that was released: add another."""
 
@@ -373,7 +415,7 @@ class Database:
         """
         writer, along = _opened(self._writer), _along.get()
         try:
-            whole = work if along is None else along.before(work)
+            whole = work if along is None else along.around(work)
             result = await _on_thread_of(writer, partial(_transaction, whole))
         except sqlite3.OperationalError as error:
             raise DatabaseUnavailable(_sentence(self.path, error)) from error
@@ -382,10 +424,10 @@ class Database:
         return result
 
     @contextmanager
-    def along(self, work: Callable[["Transaction"], object]) -> Generator["Along", None, None]:
-        """Do some work together with the next change that is made inside, whoever makes it: both happen, or neither.
+    def along(self, work: Callable[["Transaction"], AbstractContextManager[object]]) -> Generator["Along", None, None]:
+        """Do some work around the next change that is made inside, whoever makes it: both happen, or neither.
 
-        What the work raises is raised by that change.
+        What the work raises, before the change or after it, is raised by that change.
         """
         along = Along(work)
         token = _along.set(along)
@@ -448,16 +490,16 @@ def _read(connection: sqlite3.Connection, sql: str, parameters: Parameters) -> l
 class Along:
     """Some work that goes along with another change. `done` once they are stored."""
 
-    def __init__(self, work: Callable[[Transaction], object]) -> None:
+    def __init__(self, work: Callable[[Transaction], AbstractContextManager[object]]) -> None:
         self._work = work
         self.done = False
 
-    def before(self, work: Callable[[Transaction], T]) -> Callable[[Transaction], T]:
-        """This work and then another, as one; only the other when this is done already."""
+    def around(self, work: Callable[[Transaction], T]) -> Callable[[Transaction], T]:
+        """This work around another, as one; only the other when this is done already."""
 
         def both(change: Transaction) -> T:
-            self._work(change)
-            return work(change)
+            with self._work(change):
+                return work(change)
 
         return work if self.done else both
 

@@ -14,6 +14,7 @@ from uuid import uuid4
 
 from chat.changes import Changes
 from chat.database import DatabaseUnavailable, Transaction
+from chat.holdings import DELETED
 from chat.identity import Owner
 from chat.runs import ConversationBusy, Runs
 from chat.store import SQLiteConversationStore
@@ -123,7 +124,7 @@ def _give(change: Transaction, conversation_id: str, giver: str, taker: str) -> 
 
 def _deleted(owner: Owner) -> str:
     """The scope of what an owner deleted. No owner's begins like this."""
-    return f"deleted:{owner}"
+    return f"{DELETED}{owner}"
 
 
 def _now() -> str:

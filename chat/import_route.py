@@ -10,6 +10,7 @@ from chat.database import DatabaseError
 from chat.identity import owner_of
 from chat.import_file import ImportRefused, too_large
 from chat.imports import Imported
+from chat.limits import LimitReached
 from chat.services import Services
 
 IMPORT = "/parley/import"
@@ -35,8 +36,9 @@ async def import_conversations(request: Request) -> Response:
                     return _answer(413, too_large(largest))
                 file.write(piece)
             file.seek(0)
-            imported = await services.imports.take(owner, file)
-        except ImportRefused as error:
+            async with services.limits.kept(owner):
+                imported = await services.imports.take(owner, file)
+        except (ImportRefused, LimitReached) as error:
             return _answer(422, str(error))
         except DatabaseError as error:
             return _answer(503, str(error))

@@ -79,7 +79,7 @@ class Imports:
             placing, ids = _Placing(owner), list[str]()
             writes: list[Callable[[Transaction], None]] = []
             for conversation in new:
-                record, entries = placing.place(conversation)
+                record, entries = await asyncio.to_thread(placing.place, conversation)
                 ids.append(record.conversation_id)
                 writes.append(await self._store.writing(record, [entry for entry, _ in entries], None))
                 writes.append(_writing_beside(record.conversation_id, conversation, entries))

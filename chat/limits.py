@@ -11,9 +11,9 @@ A day is one of UTC. When the clock goes back, a day that has begun does not beg
 import math
 import sqlite3
 import time
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager, suppress
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
+from dataclasses import astuple, dataclass, fields, replace
 from decimal import Decimal
 
 from pydantic_ai import RunUsage
@@ -21,7 +21,9 @@ from pydantic_ai.usage import UsageLimits
 
 from chat.allowance import OWN_REPLY, REPLY, TOTAL, VISITOR, Allowance, ReplyAllowance
 from chat.database import Database, DatabaseUnavailable, Transaction
+from chat.holdings import Holding, holding_of
 from chat.identity import Owner
+from chat.markup import size_text
 from chat.settings import Settings
 from chat.spending import Spending, micros
 
@@ -37,13 +39,13 @@ LOW = 0.25
 _ALL = ""
 """Whose row counts for all together. No owner is empty."""
 
-_READ = "SELECT * FROM spending WHERE who = ?"
+_READ = "SELECT * FROM spending WHERE who IN (?, '')"
 _WRITE = """
     INSERT OR REPLACE INTO spending (who, day, messages, tokens, micros, minute_began, minute_messages, running,
                                      held_tokens, held_micros)
-    VALUES (:who, :day, :messages, :tokens, :micros, :minute_began, :minute_messages, :running, :held_tokens,
-            :held_micros)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?), (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
+"""Of an owner and of all in one statement: each has the writer's thread wait for Python while others run."""
 
 
 class LimitReached(Exception):
@@ -148,6 +150,8 @@ class Limits:
         self._visitor = visitor
         self._total = total
         self._counts = bool(visitor or total)
+        keeping = visitor.conversations, visitor.storage_mb, total.storage_mb
+        self._keeps = any(limit is not None for limit in keeping)
         self._clock = clock
         self._held = _held(reply or ReplyAllowance())
         self.of_reply = None if reply is None else BetweenRequests(reply)
@@ -170,7 +174,7 @@ class Limits:
         if not self._counts:
             yield
             return
-        with self._database.along(lambda change: self._reserve(change, owner, conversation_id)) as along:
+        with self._database.along(lambda change: self._reserving(change, owner, conversation_id)) as along:
             try:
                 yield
                 if not along.done:  # Nothing was stored: an unanswered prompt is answered.
@@ -187,18 +191,27 @@ class Limits:
         if not self._counts:
             yield
             return
-        with self._database.along(lambda change: self._settle(change, conversation_id, used)):
+        with self._database.along(lambda change: nullcontext(self._settle(change, conversation_id, used))):
+            yield
+
+    @asynccontextmanager
+    async def kept(self, owner: Owner) -> AsyncGenerator[None, None]:
+        """Let an owner keep what is stored inside, in one transaction.
+
+        Raises:
+            LimitReached: If it is more than can be kept. Nothing is stored then.
+        """
+        if not self._counts:
+            yield
+            return
+        with self._database.along(lambda change: self._keeping(change, owner)):
             yield
 
     async def charge(self, owner: Owner, used: Spending) -> None:
         """Count what was used beside the replies, such as for a title. It is never refused."""
 
         def charge(change: Transaction) -> None:
-            for who in (owner, _ALL):
-                spent = self._read(change, who)
-                _write(
-                    change, who, replace(spent, tokens=spent.tokens + used.tokens, micros=spent.micros + used.micros)
-                )
+            self._write(change, owner, [spent.and_also(used) for spent in self._read(change, owner)])
 
         if self._counts:
             await self._database.change(charge)
@@ -206,6 +219,11 @@ class Limits:
     async def unsettled(self) -> list[str]:
         """The conversations in which a reply is reserved. All are, at the start, of a process that was killed."""
         return [row["conversation_id"] for row in await self._database.rows("SELECT conversation_id FROM reservation")]
+
+    async def release(self) -> None:
+        """Hold nothing any more, at the start: no reply is being written."""
+        free = "UPDATE spending SET running = 0, held_tokens = 0, held_micros = 0 WHERE running > 0 OR held_tokens > 0"
+        await self._database.change(lambda change: change.execute(free))
 
     async def settle(self, conversation_id: str, used: Spending) -> None:
         """Count what a reply used that ended with its process, also when nothing is limited any more."""
@@ -215,8 +233,8 @@ class Limits:
         """What is left for an owner of what is scarcest today; `None` without limits."""
         if not self._counts:
             return None
-        mine = await self._shares(owner)
-        everybodys = await self._shares(_ALL)
+        spent = _both(await self._database.rows(_READ, (owner,)), owner, self._now())
+        mine, everybodys = map(_shares, spent, (self._visitor, self._total))
         # What all have left is only said when it is what a visitor will run out of.
         shares = [*mine, *((share, f"{text} for all visitors") for share, text in everybodys if share <= LOW)]
         if not shares:
@@ -224,48 +242,64 @@ class Limits:
         share, text = min(shares)
         return Left(text, share <= LOW)
 
-    async def _shares(self, who: str) -> list[tuple[float, str]]:
-        """The parts that are left of the limits for a day, and how to say them."""
-        spent, allowance = _spent(await self._database.row(_READ, (who,)), self._now()), self._allowance(who)
-        return [
-            ((share := max(0, may - used) / may), text(max(0, may - used), may, share))
-            for used, may, text in (
-                (spent.messages, allowance.messages_per_day, _messages_left),
-                (spent.tokens, allowance.tokens_per_day, _tokens_left),
-                (spent.micros, micros(allowance.dollars_per_day or 0), _dollars_left),
-            )
-            if may
-        ]
-
-    def _allowance(self, who: str) -> Allowance:
-        return self._total if who == _ALL else self._visitor
-
     def _now(self) -> int:
         return int(self._clock())
 
-    def _read(self, change: Transaction, who: str) -> _Spent:
-        rows = change.rows(_READ, (who,))
-        return _spent(rows[0] if rows else None, self._now())
+    def _read(self, change: Transaction, owner: str) -> list[_Spent]:
+        """What an owner has used, and what all have."""
+        return _both(change.rows(_READ, (owner,)), owner, self._now())
+
+    def _write(self, change: Transaction, owner: str, spent: Sequence[_Spent]) -> None:
+        mine, everybodys = map(astuple, spent)
+        change.execute(_WRITE, (owner, *mine, _ALL, *everybodys))
 
     def _reserve(self, change: Transaction, owner: Owner, conversation_id: str) -> None:
-        self._settle(change, conversation_id, Spending())  # One that could not be given back when it failed.
-        for who in (owner, _ALL):
-            spent = self._read(change, who)
-            if sentence := _refusal(spent, self._allowance(who), self._now(), all_together=who == _ALL):
+        spent = self._read(change, owner)
+        for one, allowance, who in zip(spent, (self._visitor, self._total), (owner, _ALL), strict=True):
+            if sentence := _refusal(one, allowance, self._now(), all_together=who == _ALL):
                 raise LimitReached(sentence)
-            _write(change, who, spent.holding(self._held))
+        self._write(change, owner, [one.holding(self._held) for one in spent])
         change.execute(
-            "INSERT INTO reservation (conversation_id, owner, tokens, micros) VALUES (?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO reservation (conversation_id, owner, tokens, micros) VALUES (?, ?, ?, ?)",
             (conversation_id, owner, self._held.tokens, self._held.micros),
         )
 
+    @contextmanager
+    def _reserving(self, change: Transaction, owner: Owner, conversation_id: str) -> Generator[None, None, None]:
+        self._reserve(change, owner, conversation_id)
+        with self._keeping(change, owner):
+            yield
+
+    @contextmanager
+    def _keeping(self, change: Transaction, owner: Owner) -> Generator[None, None, None]:
+        if not self._keeps:
+            yield
+            return
+        before = holding_of(change, owner)
+        yield
+        # Asked afterwards, when it is known how much it is; then all of it is undone.
+        if sentence := self._full(before, holding_of(change, owner)):
+            raise LimitReached(sentence)
+
+    def _full(self, before: Holding, kept: Holding) -> str | None:
+        """Why what was stored can't be kept; `None` when it can."""
+        most = self._visitor.conversations
+        if most is not None and kept.conversations > max(most, before.conversations):
+            return f"{_counted(most, 'conversation')} can be kept here for you. Delete one, or go on in one of them."
+        for used, megabytes, whose in (
+            (kept.bytes, self._visitor.storage_mb, " for you"),
+            (kept.in_all, self._total.storage_mb, ""),
+        ):
+            if megabytes is not None and used > megabytes * 1_000_000:
+                size = size_text(round(megabytes * 1_000_000))
+                return f"At most {size} can be kept here{whose}, and this would be more. Delete conversations first."
+        return None
+
     def _settle(self, change: Transaction, conversation_id: str, used: Spending) -> None:
-        rows = change.rows("SELECT * FROM reservation WHERE conversation_id = ?", (conversation_id,))
-        for row in rows:
+        for row in change.rows("SELECT * FROM reservation WHERE conversation_id = ?", (conversation_id,)):
             held = Spending(row["tokens"], row["micros"])
-            for who in (row["owner"], _ALL):
-                _write(change, who, self._read(change, who).after(held, used))
-        change.execute("DELETE FROM reservation WHERE conversation_id = ?", (conversation_id,))
+            self._write(change, row["owner"], [spent.after(held, used) for spent in self._read(change, row["owner"])])
+            change.execute("DELETE FROM reservation WHERE conversation_id = ?", (conversation_id,))
 
 
 def limits_from(settings: Settings, database: Database, *, public: bool) -> Limits:
@@ -284,14 +318,23 @@ def _held(reply: ReplyAllowance) -> Spending:
     )
 
 
-def _spent(row: sqlite3.Row | None, now: int) -> _Spent:
-    if row is None:
-        return _Spent(now // DAY_SECONDS, minute_began=now)
-    return _Spent(**{name: row[name] for name in _COLUMNS}).at(now)
+def _both(rows: Sequence[sqlite3.Row], owner: str, now: int) -> list[_Spent]:
+    """What an owner has used, and what all have."""
+    found = {row["who"]: _Spent(**{name: row[name] for name in _COLUMNS}) for row in rows}
+    return [found.get(who, _Spent(0)).at(now) for who in (owner, _ALL)]
 
 
-def _write(change: Transaction, who: str, spent: _Spent) -> None:
-    change.execute(_WRITE, {"who": who, **asdict(spent)})
+def _shares(spent: _Spent, allowance: Allowance) -> list[tuple[float, str]]:
+    """The parts that are left of the limits for a day, and how to say them."""
+    return [
+        ((share := max(0, may - used) / may), text(max(0, may - used), may, share))
+        for used, may, text in (
+            (spent.messages, allowance.messages_per_day, _messages_left),
+            (spent.tokens, allowance.tokens_per_day, _tokens_left),
+            (spent.micros, micros(allowance.dollars_per_day or 0), _dollars_left),
+        )
+        if may
+    ]
 
 
 def _refusal(spent: _Spent, allowance: Allowance, now: int, *, all_together: bool) -> str | None:

@@ -49,7 +49,7 @@ from chat.models import ChatAgent
 from chat.partial import FOLDED_EVENTS, Partial
 from chat.recent import RecentConversations
 from chat.render import starts_turn
-from chat.spending import spending_of
+from chat.spending import spending_beside, spending_of
 from chat.store import SQLiteConversationStore, message_json
 from chat.summary import usage_of
 from chat.timing import NO_TIME, Stopwatch, Timing
@@ -421,12 +421,15 @@ class Runs:
 
         return await self._start(owner, conversation_id, agent, begin)
 
-    async def add_usage(self, owner: Owner, conversation_id: str, usage: RunUsage) -> None:
+    async def add_usage(self, owner: Owner, conversation_id: str, usage: RunUsage, *, paid: bool) -> None:
         """Count what was used for a conversation beside its replies, once none is being written in it.
+
+        `paid` says whether somebody may ask money for it, also when its price is not known.
 
         Raises:
             DatabaseUnavailable: If it can't be stored now.
         """
+        await self._limits.charge(owner, spending_beside(usage, paid=paid))
         while True:
             if (run := self.of(owner, conversation_id)) is not None:
                 await run.ends_within()
@@ -816,6 +819,7 @@ class Runs:
             given = [] if stored is None else stored.messages
             used = spending_of(written.get(conversation_id, ()), given=given, cut=True)
             await self._limits.settle(conversation_id, used)
+        await self._limits.release()
 
     async def _entries_after(self, head_id: str, entry_id: str) -> list[ConversationEntry] | None:
         """What follows an entry in the history that ends in `head_id`; `None` when it isn't in it."""

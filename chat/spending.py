@@ -73,6 +73,12 @@ def spending_of(
     return spent if responses or not cut else guess
 
 
+def spending_beside(usage: RunUsage, *, paid: bool) -> Spending:
+    """What was used beside a conversation; `paid` as `summary.is_paid` says of its model."""
+    unknown = usage.total_tokens * UNKNOWN_PRICE if paid else 0
+    return Spending(usage.total_tokens, unknown if usage.cost is None else micros(usage.cost))
+
+
 def _spending(response: ModelResponse) -> Spending:
     attempts = [attempt.usage for attempt in response.failed_attempts or [] if attempt.usage is not None]
     tokens = sum(usage.total_tokens for usage in (response.usage, *attempts))

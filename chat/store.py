@@ -34,6 +34,7 @@ from pydantic_ai.messages import BinaryContent
 
 from chat.database import Database, Transaction
 from chat.files import Files, Light, binary_contents, mark, places_in, take_out, with_places
+from chat.holdings import add_entries, remove_entries
 from chat.search_index import index_new, keep_shared, words_of
 
 READ_AT_ONCE = 250
@@ -244,6 +245,8 @@ class SQLiteConversationStore(ConversationStore):
                 )
                 _add_files(change, {entry.id: row.files for entry, row in zip(new_entries, rows, strict=True)})
                 _replace_record(change, record)
+                if record.scope and new_entries:
+                    add_entries(change, record.scope, [entry.id for entry in new_entries])
                 index_new(change, record.conversation_id, found)
             except (sqlite3.IntegrityError, LookupError) as error:
                 # The entry that the record or the new entries continue from is gone, or a file of a light message.
@@ -263,9 +266,12 @@ class SQLiteConversationStore(ConversationStore):
                     UNION SELECT entry_id FROM branch WHERE conversation_id = :conversation)""",
                 {"conversation": conversation_id},
             )
+            [(scope,)] = change.rows("SELECT scope FROM conversation WHERE conversation_id = ?", (conversation_id,))
             keep_shared(change, conversation_id)
             change.execute("DELETE FROM conversation WHERE conversation_id = ?", (conversation_id,))
             [(unreached,)] = change.rows(_UNREACHED, {"tips": tips})
+            if scope:
+                remove_entries(change, scope, json.loads(unreached))
             [(files,)] = change.rows(
                 """SELECT json_group_array(DISTINCT file_id) FROM entry_file
                 WHERE entry_id IN (SELECT value FROM json_each(?))""",

@@ -23,6 +23,7 @@ from chat.local_model import LocalModel
 from chat.models import ChatAgent
 from chat.runs import Run, Runs
 from chat.store import SQLiteConversationStore
+from chat.summary import is_paid
 from chat.title_text import from_model
 
 logger = logging.getLogger(__name__)
@@ -94,7 +95,7 @@ class Titles:
             logger.warning("No title for conversation %s: %s: %s", run.conversation_id, type(error).__name__, error)
         if await self._library.title_from_model(run.owner, run.conversation_id, title):
             self._changes.announce_listing(run.owner, run.conversation_id)
-        await self._runs.add_usage(run.owner, run.conversation_id, usage)
+        await self._runs.add_usage(run.owner, run.conversation_id, usage, paid=is_paid(model))
 
     async def _about(self, run: Run) -> str | None:
         """The first message and the newest reply; `None` when this one is not whole."""

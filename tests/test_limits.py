@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from pydantic_ai import Agent, ModelMessage
-from pydantic_ai.messages import ModelRequest, TextPart, ToolReturnPart
+from pydantic_ai.messages import BinaryContent, ModelRequest, TextPart, ToolReturnPart
 from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
 
 from chat.allowance import Allowance, ReplyAllowance
@@ -167,6 +167,78 @@ async def test_without_limits_nothing_is_counted(counter: Counter) -> None:
     await counter.reply(tokens=1_000)
     counter.set(Allowance(messages_per_day=1))
     await counter.reply()
+
+
+# What is kept
+
+
+async def test_a_visitor_keeps_so_many_conversations_and_deleting_one_makes_room(path: Path, model: "Model") -> None:
+    model.may_end.set()
+    async with limited(path, "conversations=2") as services:
+        first = await answer(services, model.chat_agent)
+        await answer(services, model.chat_agent)
+        with pytest.raises(LimitReached, match="2 conversations can be kept here for you"):
+            await services.runs.send(ANNA, None, "hello", model.chat_agent)
+        await answer(services, model.chat_agent, first.conversation_id)
+        await services.deletions.delete(ANNA, first.conversation_id)
+        third = await answer(services, model.chat_agent)
+        assert (await services.store.read_record(third.conversation_id)) is not None
+
+
+async def test_messages_and_files_fill_what_a_visitor_may_keep_until_they_are_erased(
+    path: Path, model: "Model"
+) -> None:
+    model.may_end.set()
+    image = [BinaryContent(bytes(900_000), media_type="image/png"), "Look."]
+    async with limited(path, "storage_mb=1") as services:
+        run = await services.runs.send(ANNA, None, image, model.chat_agent)
+        await until(run, lambda: run.done)
+        with pytest.raises(LimitReached, match="At most 1 MB can be kept here for you, and"):
+            await services.runs.send(ANNA, run.conversation_id, image, model.chat_agent)
+        assert len(await services.store.load_entries(run.conversation_id) or []) == 2
+        other = await services.runs.send(BEN, None, image, model.chat_agent)
+        await until(other, lambda: other.done)
+        await services.store.delete(run.conversation_id, scope=ANNA)
+        again = await services.runs.send(ANNA, None, image, model.chat_agent)
+        await until(again, lambda: again.done)
+
+
+async def test_all_together_fill_the_database(path: Path, model: "Model") -> None:
+    async with open_services(Settings(database=path, total_limits="storage_mb=1")) as services:
+        with pytest.raises(LimitReached, match="At most 1 MB can be kept here, and this would"):
+            await services.runs.send(ANNA, None, "x" * 1_000_000, model.chat_agent)
+
+
+async def test_what_a_conversation_keeps_is_counted_to_the_byte_wherever_it_goes(path: Path, model: "Model") -> None:
+    def held() -> dict[str, tuple[int, int]]:
+        with sqlite3.connect(path) as connection:
+            rows = connection.execute("SELECT * FROM holding WHERE conversations > 0 OR bytes > 0").fetchall()
+        connection.close()
+        return {owner: (conversations, size) for owner, conversations, size in rows}
+
+    def stored() -> int:
+        with sqlite3.connect(path) as connection:
+            [(size,)] = connection.execute("SELECT sum(length(CAST(message AS BLOB))) FROM entry")
+        connection.close()
+        return size
+
+    model.may_end.set()
+    async with limited(path, "") as services:
+        run = await answer(services, model.chat_agent)
+        fork = await services.store.fork(run.conversation_id, at=1, scope=ANNA)
+        again = await services.runs.retry(ANNA, run.conversation_id, model.chat_agent)
+        await until(again, lambda: again.done)
+        assert held() == {ANNA: (2, stored())}
+        await services.store.delete(run.conversation_id, scope=ANNA)
+        assert held() == {ANNA: (1, stored())}
+        await services.deletions.delete(ANNA, fork.conversation_id)
+        assert held() == {ANNA: (0, stored()), f"deleted:{ANNA}": (1, 0)}
+        await services.deletions.restore(ANNA, fork.conversation_id)
+        claim = "UPDATE conversation SET scope = ? WHERE scope = ?"
+        await services.store.database.change(lambda change: change.execute(claim, (BEN, ANNA)))
+        assert held() == {BEN: (1, stored())}
+        await services.store.delete(fork.conversation_id, scope=BEN)
+        assert held() == {}
 
 
 # At the same time
