@@ -165,7 +165,7 @@ const parleyDecisions = (send) => {
   function paint() {
     if (!form()) return;
     const title = calls.length > 1 ? `${decided.size} of ${calls.length} decided` : "Waiting for your decision";
-    const head = make("div", { class: "head" }, make("h2", { role: "status" }, title), all());
+    const head = make("div", { class: "head" }, make("h2", {}, make("span", { role: "status" }, title)), all());
     const instead = make("p", { class: "instead" }, "A message instead denies what waits here.");
     form().replaceChildren(...(calls.length ? [head, ...calls.map((call) => row(call)), instead] : []));
     form().hidden = !calls.length;

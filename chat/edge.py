@@ -25,6 +25,9 @@ _DEFAULT_PORTS = {"http": "80", "https": "443"}
 _ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104  # not bound here, only recognised
 _SHOWN = 100
 
+_FORWARDED_HOST, _TUNNEL = b"x-forwarded-host", b"x-gradio-server"
+"""Where a proxy, and the tunnel of a share link, say by which name the page was asked for."""
+
 
 class Hosts:
     """The names that this chat is known by.
@@ -104,7 +107,7 @@ class Edge:
             await refusal(scope, receive, send)
             return
         limit = next(size for start, size in self._limits if path_of(scope).startswith(start))
-        await _with_limit(self.app, limit, scope, receive, send)
+        await _with_limit(self.app, limit, self._known_by_our_names(scope), receive, send)
 
     def _refusal(self, scope: Scope) -> PlainTextResponse | None:
         headers = Headers(scope=scope)
@@ -137,6 +140,22 @@ class Edge:
         # A proxy may have changed the host, and its port, on the way; the browser names what was typed.
         same = (named[0], named[1] or default) == (host[0], host[1] or default)
         return same or self._hosts.are_public(named[0])
+
+    def _known_by_our_names(self, scope: Scope) -> Scope:
+        """The same request without foreign names: Gradio has the page load all it needs from where they say it is."""
+        headers: list[tuple[bytes, bytes]] = scope["headers"]
+        host = dict(headers)[b"host"]
+        ours = [
+            # Replaced, not left out: that there is a proxy is told by it.
+            (name, host if name == _FORWARDED_HOST and not self._are_ours(value) else value)
+            for name, value in headers
+            if name != _TUNNEL or self._are_ours(value.partition(b"://")[2].rstrip(b"/"))
+        ]
+        return {**scope, "headers": ours}
+
+    def _are_ours(self, names: bytes) -> bool:
+        found = [address(name.strip()) for name in names.decode("latin-1").split(",")]
+        return all(name is not None and self._hosts.know(name[0]) for name in found)
 
     def _protected(self, send: Send) -> Send:
         async def send_protected(message: Message) -> None:

@@ -32,7 +32,7 @@ async def export_conversation(request: Request) -> Response:
     if owner is None or not conversation or form not in ("markdown", "json", "case"):
         return missing()
     export = await services.exports.conversation(owner, conversation, form)
-    return missing() if export is None else _download(export)
+    return missing() if export is None else download(export)
 
 
 async def export_everything(request: Request) -> Response:
@@ -42,7 +42,7 @@ async def export_everything(request: Request) -> Response:
     if owner is None:
         return missing()
     export = services.exports.everything(owner, request.query_params.get("id", "")[:LONGEST_ID])
-    return _download(export)
+    return download(export)
 
 
 async def export_progress(request: Request) -> Response:
@@ -72,7 +72,8 @@ EXPORT_ROUTES = [
 ]
 
 
-def _download(export: Export) -> Response:
+def download(export: Export) -> Response:
+    """The answer that a browser saves as a file, made while it is sent."""
     plain_name = export.name.encode("ascii", "replace").decode()
     headers = {
         "content-disposition": f"attachment; filename=\"{plain_name}\"; filename*=UTF-8''{quote(export.name, safe='')}",

@@ -20,9 +20,9 @@ from chat.local_person import is_local_person
 from chat.services import Services
 from chat.sessions import Session
 
-PAGES = ("", "/", "/config")
-"""Where a visit begins: a browser's page, and what `gradio_client` asks for first. A page's other requests run at the
-same time and would each bring home another token."""
+PAGES = ("", "/", "/config", "/parley/api/about")
+"""Where a visit begins: a browser's page, and what `gradio_client` and other programs ask for first. A page's other
+requests run at the same time and would each bring home another token."""
 
 PUBLIC = ("/login", "/parley/health", "/parley/shared/", "/favicon.ico", "/robots.txt", "/gradio_api/startup-events")
 """What is answered to everybody, also where people have to sign in: by the beginning of its path. The last one is asked
@@ -111,7 +111,7 @@ def _services(connection: HTTPConnection) -> Services:
 
 
 def _sign_in(scope: Scope, path: str) -> Response:
-    if path in PAGES and path != "/config":
+    if path in ("", "/"):
         return RedirectResponse(f"{scope.get('root_path', '')}/login", 303)
     return PlainTextResponse("Sign in first.", 401)
 

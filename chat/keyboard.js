@@ -119,8 +119,9 @@ const parleyKeyboard = (() => {
     if (document.querySelector("dialog[open], [popover]:popover-open")) return;
     const { target } = event;
     const inBox = target === box();
-    const typed = target.closest?.("input, textarea, select, [contenteditable], audio, video, [role=menu], #choice");
+    const typed = target.closest?.("input, textarea, select, [contenteditable], audio, video, [role=menu]");
     if (typed && !inBox) return;
+    if (event.key === "Escape" && target.closest?.("#choice")) return; // It closes the form.
     if (event.key === "Escape") {
       if (isWriting()) stopButton()?.click();
       else if (inBox) box().blur();

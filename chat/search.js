@@ -24,23 +24,35 @@ const parleySearch = (() => {
   async function ask(query) {
     asking?.abort();
     const mine = (asking = new AbortController());
+    const answer = await post("", { query: query.toWellFormed?.() ?? query }, mine.signal);
+    if (!answer || mine !== asking || query !== box.value) return;
+    const { conversations = [], error } = answer;
+    show(conversations, error ?? (conversations.length ? "" : `No results for “${query.trim()}”.`));
+  }
+
+  // What the server answers, a sentence as `error` when it can't; nothing for what was given up.
+  async function post(path, body, signal) {
     try {
-      const response = await fetch(`${window.gradio_config?.root ?? ""}/parley/search`, {
+      const response = await fetch(`${window.gradio_config?.root ?? ""}/parley/search${path}`, {
         method: "POST",
         headers: { "content-type": "application/json" },
-        body: JSON.stringify({ query: query.toWellFormed?.() ?? query }),
-        signal: mine.signal,
+        body: JSON.stringify(body),
+        signal,
       });
-      const answer = await response.json();
-      if (mine === asking && query === box.value) {
-        const { conversations = [], error } = answer;
-        show(conversations, error ?? (conversations.length ? "" : `No results for “${query.trim()}”.`));
-      }
+      return await response.json();
     } catch (error) {
-      if (error.name !== "AbortError" && mine === asking) {
-        show([], "The server can't be reached. Try again in a moment.");
-      }
+      return error.name === "AbortError" ? null : { error: "The server can't be reached. Try again in a moment." };
     }
+  }
+
+  // The message may be in another version than the one that the conversation shows.
+  async function open(conversation, entry) {
+    const { error } = entry ? await post("/open", { conversation, entry }) : {};
+    said.textContent = error ?? "";
+    if (error) return;
+    parley.open(conversation, entry);
+    parleySidebar.close(); // Also when it only leads to another message of what is shown.
+    mark();
   }
 
   function show(conversations, sentence) {
@@ -64,9 +76,7 @@ const parleySearch = (() => {
     made.onclick = (event) => {
       if (event.metaKey || event.ctrlKey || event.shiftKey) return;
       event.preventDefault();
-      parley.open(id, entry);
-      parleySidebar.close(); // Also when it only leads to another message of what is shown.
-      mark();
+      open(id, entry);
     };
     return made;
   }

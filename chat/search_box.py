@@ -5,7 +5,7 @@ event, so that it waits in no queue, and what was asked before can be given up.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
 from typing import Any, cast
 
@@ -15,12 +15,15 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from chat.database import DatabaseError
-from chat.identity import owner_of
+from chat.identity import Owner, owner_of
+from chat.runs import ConversationBusy, ConversationMissing, MessageMissing
 from chat.search import LONGEST_QUERY, Found
 from chat.services import Services
 from chat.snippet import Piece
+from chat.view import conversation_id_from
 
 SEARCH_ROUTE = "/parley/search"
+OPEN_ROUTE = "/parley/search/open"
 
 LARGEST_REQUEST = 100_000
 """Bytes of a request: more than the longest query in any encoding, and more than a page sends."""
@@ -53,24 +56,56 @@ async def search(request: Request) -> Response:
     Answers `conversations`, each with `id`, `title`, `at` (when it was last active, ISO 8601) and `hits`, each with
     `entry` and `snippet`. A title and a snippet are pieces of text, each with `marked`.
     """
+
+    async def found(owner: Owner, services: Services) -> dict[str, Any]:
+        [query] = await _fields(request, "query")
+        return {"conversations": list(map(_json, await services.search.find(owner, query)))}
+
+    return await _answer(request, found)
+
+
+async def open_found(request: Request) -> Response:
+    """Have the owner's `conversation` show the version that an `entry` is in, before a page opens it there.
+
+    404 for what is missing and for what is somebody else's; 409 while a reply is being written in another version.
+    """
+
+    async def opened(owner: Owner, services: Services) -> dict[str, Any]:
+        conversation, entry = await _fields(request, "conversation", "entry")
+        await services.versions.show(owner, conversation_id_from(conversation) or "", entry)
+        return {}
+
+    return await _answer(request, opened)
+
+
+ROUTES = [
+    Route(SEARCH_ROUTE, search, methods=["POST"]),  # The words are not in the address, which proxies write down.
+    Route(OPEN_ROUTE, open_found, methods=["POST"]),
+]
+
+
+async def _answer(request: Request, act: Callable[[Owner, Services], Awaitable[dict[str, Any]]]) -> Response:
     owner = owner_of(request)
     if owner is None:
         return _error(403, "Your browser keeps no cookies for this page. Allow them.")
-    services: Services = request.state.services
     try:
-        found = await services.search.find(owner, await _query(request))
+        return JSONResponse(await act(owner, request.state.services), headers={"cache-control": "no-store"})
+    except (ConversationMissing, MessageMissing):
+        return _error(404, str(ConversationMissing()))
+    except ConversationBusy as error:
+        return _error(409, str(error))
     except ValueError as error:
         return _error(400, str(error))
     except DatabaseError as error:
         return _error(503, str(error))
-    return JSONResponse({"conversations": list(map(_json, found))}, headers={"cache-control": "no-store"})
 
 
-# Not in the address, which proxies write down.
-ROUTES = [Route(SEARCH_ROUTE, search, methods=["POST"])]
+async def _fields(request: Request, *names: str) -> list[str]:
+    """The texts of these names in the request's body.
 
-
-async def _query(request: Request) -> str:
+    Raises:
+        ValueError: If it has none of such a name.
+    """
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
@@ -80,10 +115,11 @@ async def _query(request: Request) -> str:
         sent = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise ValueError('This search can\'t be read. Send {"query": "..."} as JSON.') from error
-    query = cast("dict[str, Any]", sent).get("query") if isinstance(sent, dict) else None
-    if not isinstance(query, str):
-        raise ValueError('This search has no words. Send {"query": "..."} as JSON.')
-    return query
+    fields = cast("dict[str, object]", sent) if isinstance(sent, dict) else {}
+    texts = [value for name in names if isinstance(value := fields.get(name), str)]
+    if len(texts) < len(names):
+        raise ValueError(f"This search is not complete. Send a JSON object with {' and '.join(names)}, each a text.")
+    return texts
 
 
 def _json(found: Found) -> dict[str, Any]:

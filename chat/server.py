@@ -18,6 +18,7 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp
 
 from chat.accounts import AccountError, Accounts
+from chat.api_route import API
 from chat.backup import Backup, BackupError
 from chat.backup_place import PlaceError, place_at
 from chat.database import Database, DatabaseError, check_header
@@ -191,7 +192,7 @@ class Server:
             if exposed and not (self._settings.auth or self._services.limits.bound_spending) and self._is_paid():
                 logger.warning(UNLIMITED)
             self._loop = asyncio.get_running_loop()
-            yield {"services": self._services, "backup": self._backup}
+            yield {"services": self._services, "agent": self._agent, "backup": self._backup}
         for model in local:
             model.close()
 
@@ -200,7 +201,14 @@ class Server:
         doors = Doors(app, uploads=self._uploads, reloads=bool(os.environ.get("GRADIO_WATCH_DIRS")))
         files = int(self._settings.max_file_mb * 1_000_000) * self._settings.max_files
         imports = int(self._settings.max_import_mb * 1_000_000) + BODY_BYTES
-        limits = {"": files + BODY_BYTES, JOIN: TEXT_BYTES, RUN: TEXT_BYTES, IMPORT: imports, "/login": FORM_BYTES}
+        limits = {
+            "": files + BODY_BYTES,
+            JOIN: TEXT_BYTES,
+            RUN: TEXT_BYTES,
+            API: TEXT_BYTES,
+            IMPORT: imports,
+            "/login": FORM_BYTES,
+        }
         return Edge(Identify(doors, ways=self._ways), hosts=self._hosts, policy=self._policy, limits=limits)
 
     def _is_local(self) -> bool:

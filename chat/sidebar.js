@@ -216,7 +216,7 @@ const parleySidebar = (() => {
       if (newState === "closed") opened.remove();
     });
     opened.addEventListener("keydown", (event) => onMenuKey(event, items, button));
-    document.body.append(opened);
+    document.querySelector("main.contain").append(opened); // What is on a page belongs to one of its landmarks.
     opened.showPopover();
     const { left, bottom, top } = button.getBoundingClientRect();
     const [width, height] = [opened.offsetWidth, opened.offsetHeight];

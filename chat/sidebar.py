@@ -11,21 +11,21 @@ belongs above the list, as the search box does, is rendered in `render_sidebar` 
 
 import json
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any
+from typing import Any
 
 import gradio as gr
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
+from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from chat.database import DatabaseError
 from chat.identity import Owner, owner_of
-from chat.library import Listed, Mark, Place
+from chat.library import Listed, Mark
+from chat.listing import LARGEST_CHANGE, Change, ChangeRefused, make_change, sign_of
 from chat.runs import ConversationBusy, ConversationMissing
 from chat.search_box import render_search
 from chat.services import Services
-from chat.title_text import LONGEST_NAME, one_line
 from chat.view import conversation_id_from
 
 LIST_ROUTE = "/parley/conversations"
@@ -34,35 +34,12 @@ CHANGE_ROUTE = "/parley/conversations/{conversation:path}"
 MOST_NAMED = 100
 """Conversations that are asked for by their ids at once."""
 
-LARGEST_CHANGE = 100_000
-"""Bytes of a change: more than the longest title that is worth shortening."""
-
 WIDTH = 280
 """Pixels."""
 
 
 class Refused(Exception):
     """A change that can't be made. The message says why."""
-
-
-def _clean(title: object) -> object:
-    return one_line(title, LONGEST_NAME) if isinstance(title, str) else title
-
-
-class Change(BaseModel):
-    """What a page changes about a conversation: one of these."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    title: Annotated[str, BeforeValidator(_clean)] | None = None
-    place: Place | None = None
-    deleted: bool | None = None
-
-    @model_validator(mode="after")
-    def _is_one(self) -> "Change":
-        if len(self.model_fields_set) != 1 or None in (getattr(self, name) for name in self.model_fields_set):
-            raise ValueError("Change one thing at a time: the title, the place, or whether it is deleted.")
-        return self
 
 
 def render_sidebar(*, signs_in: bool) -> None:
@@ -122,28 +99,12 @@ async def change_conversation(request: Request) -> Response:
 
     async def changed(owner: Owner, services: Services) -> dict[str, Any]:
         conversation_id = conversation_id_from(request.path_params["conversation"]) or ""
-        if not await _make(await _change(request), services, owner, conversation_id):
+        if not await make_change(services, owner, conversation_id, await _change(request)):
             raise ConversationMissing
         found = await services.library.find(owner, [conversation_id])
         return {"conversations": _json(services, owner, found)}
 
     return await _answer(request, changed)
-
-
-async def _make(change: Change, services: Services, owner: Owner, conversation_id: str) -> bool:
-    """Make the change and announce it; whether the owner has the conversation."""
-    if change.deleted is not None:
-        act = services.deletions.delete if change.deleted else services.deletions.restore
-        return await act(owner, conversation_id)
-    if change.place is not None:
-        made = await services.library.move(owner, conversation_id, change.place)
-    else:
-        if not change.title:
-            raise Refused("A title needs at least one letter. Type one, or press Escape to keep the old one.")
-        made = await services.library.rename(owner, conversation_id, change.title)
-    if made:
-        services.changes.announce_listing(owner, conversation_id)
-    return made
 
 
 ROUTES = [
@@ -160,7 +121,7 @@ async def _answer(request: Request, act: Callable[[Owner, Services], Awaitable[d
         return JSONResponse(await act(owner, request.state.services), headers={"cache-control": "no-store"})
     except ConversationMissing as error:
         return _error(404, str(error))
-    except (Refused, ConversationBusy) as error:
+    except (Refused, ChangeRefused, ConversationBusy) as error:
         return _error(409, str(error))
     except ValueError as error:
         return _error(400, f"This request can't be read: {str(error).rstrip('.')}.")
@@ -199,16 +160,7 @@ def _json(services: Services, owner: Owner, found: list[Listed]) -> list[dict[st
             "title": listed.title,
             "at": listed.updated_at.isoformat(),
             "place": listed.place,
-            "sign": _sign(listed, writing),
+            "sign": sign_of(listed, writing),
         }
         for listed in found
     ]
-
-
-def _sign(listed: Listed, writing: set[str]) -> str | None:
-    """The most pressing thing to know about a conversation that is not being looked at."""
-    if listed.conversation_id in writing:
-        return "writing"
-    if listed.waits:
-        return "waiting"
-    return "unread" if listed.unread else None

@@ -7,11 +7,16 @@ from gradio.themes.utils import colors, sizes
 _SANS = ["ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif"]
 _MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "Liberation Mono", "monospace"]
 
-THEME = Base(
+THEME = Base(  # pyright: ignore[reportUnknownMemberType]  # Gradio leaves the types of its variables open
     primary_hue=colors.teal,
     neutral_hue=colors.stone,
     radius_size=sizes.radius_lg,
     text_size=sizes.text_md,
     font=_SANS,
     font_mono=_MONO,
+).set(
+    # Gradio's own have a contrast of 2.5 to white; small text needs 4.5, on white and on the accent.
+    color_accent="*primary_700",
+    body_text_color_subdued="*neutral_500",
+    body_text_color_subdued_dark="*neutral_400",
 )

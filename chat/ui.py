@@ -25,6 +25,7 @@ from starlette.routing import Route
 
 from chat.abilities import accepted_media
 from chat.actions import Action, ActionRefused, act
+from chat.api_route import API_ROUTES
 from chat.attachments import Limits, Sent, prompt_of
 from chat.backup_line import BACKUP_ROUTE, backup_line, first_line
 from chat.choice_form import choice_form
@@ -518,6 +519,7 @@ ROUTES = [
     *IMPORT_ROUTES,
     *SHARE_ROUTES,
     *SEARCH_ROUTES,
+    *API_ROUTES,
 ]
 
 

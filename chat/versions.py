@@ -109,6 +109,30 @@ class Versions:
             and any(follower.starts_turn or record.head_id != unanswered for follower in found.get(record.head_id, ())),
         )
 
+    async def show(self, owner: Owner, conversation_id: str, entry_id: str) -> None:
+        """Show the version that an entry is in, with everything that followed it when it was left.
+
+        Raises:
+            ConversationBusy: If it is in another than is shown, and a reply is being written there.
+            ConversationMissing: If the owner has no such conversation.
+            MessageMissing: If the conversation has no such entry.
+            DatabaseUnavailable: If the database can't be changed now.
+        """
+        record = await self._store.read_record(conversation_id)
+        if record is None or record.scope != owner:
+            raise ConversationMissing
+        if record.head_id is not None and await self._store.position(record.head_id, entry_id) is not None:
+            return
+
+        async def show(record: ConversationRecord) -> None:
+            line = await self._newest_line(record, [entry_id])
+            if line is None:
+                raise MessageMissing
+            if line != record.head_id:
+                await self._store.continue_at(record, line)
+
+        await self._change(owner, conversation_id, show)
+
     async def switch(self, owner: Owner, conversation_id: str, prompt_id: str, kind: Kind, number: int) -> None:
         """Show another version of a turn's prompt or of its reply, with everything that followed it when it was left.
 

@@ -180,9 +180,14 @@ async def _live(stored: View, run: Run, runs: Runs, showing: Showing) -> AsyncGe
             notice=_say(run),
         )
         if written:  # The first words are shown at once, and the last; what is between them is worth gathering.
-            await run.whole_within(max(PAINT_SECONDS, (runs.at_work + BEGINNING * runs.silent) / PAINTS_A_SECOND))
+            await run.whole_within(paint_seconds(runs))
         elif stored.last is not None:  # It is written where the page doesn't look.
             await run.whole_within(TICK_SECONDS)
+
+
+def paint_seconds(runs: Runs) -> float:
+    """How long to wait before the next update of a reply is shown."""
+    return max(PAINT_SECONDS, (runs.at_work + BEGINNING * runs.silent) / PAINTS_A_SECOND)
 
 
 async def _stored(
@@ -264,14 +269,9 @@ async def _shown(
     services: Services, entries: Sequence[ConversationEntry], run: Run | None, showing: Showing, *, newest: bool
 ) -> list[GradioMessage]:
     noted = [entry.id for entry in entries]
-    outcomes = _noted(await services.journal.outcomes(noted), entries)
     at_rest = newest and run is None
     turn = _last_turn(entries)
-    if at_rest and turn is not None and not showing.waiting:
-        if starts_turn(entries[-1].message):
-            outcomes.setdefault(turn, UNANSWERED)
-        elif _breaks_off(entries):
-            outcomes.setdefault(turn, INTERRUPTED)
+    outcomes = await outcomes_of(services, entries, at_rest=at_rest and not showing.waiting)
     notes = {entry_id: outcome.sentence for entry_id, outcome in outcomes.items()}
     if run is not None:
         notes.pop(run.prompt_id, None)
@@ -287,6 +287,24 @@ async def _shown(
         if not starts_turn(entries[-1].message):
             messages[-1]["options"].append({"value": "continue", "label": "Continue"})
     return messages
+
+
+async def outcomes_of(services: Services, entries: Sequence[ConversationEntry], *, at_rest: bool) -> dict[str, Outcome]:
+    """How turns ended that have no whole reply, by the entries that began them.
+
+    Args:
+        services: The open parts of the server.
+        entries: The entries of the turns, oldest first.
+        at_rest: Whether nothing follows the last turn, and nobody is at work on it.
+    """
+    outcomes = _noted(await services.journal.outcomes([entry.id for entry in entries]), entries)
+    turn = _last_turn(entries)
+    if at_rest and turn is not None:
+        if starts_turn(entries[-1].message):
+            outcomes.setdefault(turn, UNANSWERED)
+        elif _breaks_off(entries):
+            outcomes.setdefault(turn, INTERRUPTED)
+    return outcomes
 
 
 def _noted(notes: Mapping[str, T], entries: Sequence[ConversationEntry]) -> dict[str, T]:

@@ -19,6 +19,8 @@ PUBLIC = ["chat.example.org", "*.example.net"]
 
 
 async def echo(request: Request) -> PlainTextResponse:
+    if "names" in request.query_params:
+        return PlainTextResponse(str([request.headers.get(name) for name in ("x-forwarded-host", "x-gradio-server")]))
     return PlainTextResponse((await request.body())[:10])
 
 
@@ -89,6 +91,23 @@ class TestHost:
         everywhere = client(bound, public=[])
         for host, status in (("192.168.1.5:7860", 200), ("[fe80::1]", 200), ("evil.example", 421)):
             assert (await everywhere.get("/", headers={"host": host})).status_code == status
+
+    @pytest.mark.anyio
+    @pytest.mark.parametrize(
+        ("forwarded", "passed_on"),
+        [
+            ("chat.example.org:8443", "chat.example.org:8443"),
+            ("chat.example.org, a.example.net", "chat.example.org, a.example.net"),
+            ("evil.example", "localhost:7860"),
+            ("evil.example, chat.example.org", "localhost:7860"),
+            ("chat.example.org/evil.example", "localhost:7860"),
+            ("", "localhost:7860"),
+        ],
+    )
+    async def test_a_proxy_can_not_name_a_foreign_host_for_the_page(self, forwarded: str, passed_on: str) -> None:
+        headers = {"x-forwarded-host": forwarded, "x-gradio-server": f"https://{forwarded}"}
+        tunnel = headers["x-gradio-server"] if passed_on == forwarded else None
+        assert (await client().get("/?names", headers=headers)).text == str([passed_on, tunnel])
 
     @pytest.mark.anyio
     async def test_a_share_link_is_known_once_there_is_one(self) -> None:

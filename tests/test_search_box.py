@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 from pydantic_ai.conversation import Conversation
-from pydantic_ai.messages import ModelRequest, UserPromptPart
+from pydantic_ai.messages import ModelRequest, ModelResponse, TextPart, UserPromptPart
 
-from chat.search_box import LARGEST_REQUEST, ROUTES, SEARCH_ROUTE
+from chat.search_box import LARGEST_REQUEST, OPEN_ROUTE, ROUTES, SEARCH_ROUTE
 from chat.services import Services, open_services
 from chat.settings import Settings
 from tests.browser import Chat, ask, open_page
@@ -50,8 +50,8 @@ async def test_only_the_owner_gets_what_is_found(tmp_path: Path) -> None:
         (b"", "This search can't be read."),
         (b"\xff", "This search can't be read."),
         (b"[" * 50_000, "This search can't be read."),
-        (b'["query"]', "This search has no words."),
-        (b'{"query": 3}', "This search has no words."),
+        (b'["query"]', "This search is not complete. Send a JSON object with query"),
+        (b'{"query": 3}', "This search is not complete."),
         (b'"' + b"x" * LARGEST_REQUEST, "A search may have at most 100,000 bytes."),
     ],
 )
@@ -60,6 +60,33 @@ async def test_what_is_no_search_is_refused_in_a_sentence(tmp_path: Path, body: 
         answer = await anna.post(SEARCH_ROUTE, content=body)
         assert answer.status_code == 400
         assert answer.json()["error"].startswith(sentence)
+
+
+@pytest.mark.anyio
+async def test_opening_what_was_found_in_another_version_shows_that_version(tmp_path: Path) -> None:
+    async with services_with(tmp_path, "question") as services:
+        before = await services.store.read_record("a")
+        assert before is not None
+        answers = [ModelResponse([TextPart("the old answer")])]
+        [old] = await services.store.continue_at(before, before.head_id, answers)
+        left = await services.store.read_record("a")
+        assert left is not None
+        [new] = await services.store.continue_at(left, before.head_id, [ModelResponse([TextPart("the new answer")])])
+        async with visitor_of(services, ROUTES) as anna, visitor_of(services, ROUTES, BEN) as ben:
+            answer = await anna.post(SEARCH_ROUTE, json={"query": "old answer"})
+            [hit] = answer.json()["conversations"][0]["hits"]
+            assert hit["entry"] == old.id
+            wanted = {"conversation": "a", "entry": old.id}
+            stranger = await ben.post(OPEN_ROUTE, json=wanted)
+            missing = await anna.post(OPEN_ROUTE, json={**wanted, "entry": "nonsense"})
+            assert stranger.status_code == missing.status_code == 404
+            assert stranger.content == missing.content
+            for entry in (new, old, new):
+                answer = await anna.post(OPEN_ROUTE, json={**wanted, "entry": entry.id})
+                assert answer.status_code == 200
+                record = await services.store.read_record("a")
+                assert record is not None
+                assert record.head_id == entry.id
 
 
 def test_results_take_the_place_of_the_list_and_lead_to_the_message(page: Page, chat: Chat) -> None:
