@@ -117,7 +117,7 @@ class View:
     `first` and `last` are the positions of the part that is shown; `last` is `None` when it is the newest part.
     `counts` says how many of `messages`, without those inside others, belong to each message of the conversation from
     `first` on, and at last to the reply that is being written. `spent` is what the conversation has taken in all.
-    `target` is where among these the entry is that was asked for. `pending` are the tool calls that wait for a decision.
+    `target` is where among these the entry is that was asked for. `pending` are the calls that wait for a decision.
     `turns` are what can be acted on when nothing is being written; `taken_back` says whether turns that were taken back
     can be brought back. `left` is what its owner may still use today; `None` without limits.
     """
