@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from pydantic_ai import RunUsage
 
+from chat.feedback import LONGEST_COMMENT, Verdict
 from chat.journal import OutcomeKind
 from chat.library import Place
 
@@ -43,6 +44,17 @@ class ArchivedTiming(BaseModel):
     parts: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = {}
 
 
+class ArchivedFeedback(BaseModel):
+    """What the owner said of the reply that an entry begins, and which model wrote it: see `chat.feedback`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    verdict: Verdict
+    comment: Annotated[str, Field(max_length=LONGEST_COMMENT)] = ""
+    model: str | None = None
+    at: AwareDatetime
+
+
 class ArchivedEntry(BaseModel):
     """One message: `parent` is the id of the entry before it, `None` for the first."""
 
@@ -53,6 +65,7 @@ class ArchivedEntry(BaseModel):
     message: dict[str, Any]
     outcome: ArchivedOutcome | None = None
     timing: ArchivedTiming | None = None
+    feedback: ArchivedFeedback | None = None
 
 
 class ArchivedConversation(BaseModel):

@@ -24,6 +24,7 @@ from chat.archive import (
     CLOSING,
     FILES_FOLDER,
     ArchivedConversation,
+    ArchivedFeedback,
     ArchivedOutcome,
     ArchivedTiming,
     entry_line,
@@ -31,6 +32,7 @@ from chat.archive import (
 )
 from chat.cases import dataset_yaml
 from chat.database import Database
+from chat.feedback import Feedback, Rating
 from chat.files import FORBIDDEN_IN_NAMES, Files, StoredFile, file_of, mark, places_in
 from chat.identity import Owner
 from chat.library import PLACES, UNTITLED
@@ -136,12 +138,14 @@ class Exports:
     Args:
         database: The database.
         files: The files in it.
+        feedback: What owners said of replies.
         show_system: Whether visitors are told also what only the model is: see `chat.withheld`.
     """
 
-    def __init__(self, database: Database, files: Files, *, show_system: bool = False) -> None:
+    def __init__(self, database: Database, files: Files, feedback: Feedback, *, show_system: bool = False) -> None:
         self._database = database
         self._files = files
+        self._feedback = feedback
         self._show_system = show_system
         self._zips: dict[tuple[Owner, str], Progress] = {}
         self._places = asyncio.Semaphore(ZIPS_AT_ONCE)
@@ -158,7 +162,7 @@ class Exports:
         conversation = _conversation(row)
         name = file_name(conversation.title)
         if form == "json":
-            return Export(f"{name}.json", "application/json", self._json(conversation))
+            return Export(f"{name}.json", "application/json", self._json(owner, conversation))
         if form == "case":
             return Export(f"{name}.yaml", "application/yaml", self._case(conversation))
         if await self._database.row(_HAS_FILES, {"head": conversation.head}) is None:
@@ -199,7 +203,7 @@ class Exports:
             if row is not None:  # Else it was deleted just now.
                 conversation, known = _conversation(row), set(files)
                 name = f"{number:05} {file_name(conversation.title)}"
-                async for piece in zipped.write(f"{name}.json", self._json(conversation, path_of)):
+                async for piece in zipped.write(f"{name}.json", self._json(owner, conversation, path_of)):
                     yield piece
                 async for piece in zipped.write(f"{name}.md", self._markdown(conversation, path_of)):
                     yield piece
@@ -210,7 +214,7 @@ class Exports:
         yield zipped.end()
 
     async def _json(
-        self, conversation: ArchivedConversation, path_of: Callable[[StoredFile], str] | None = None
+        self, owner: Owner, conversation: ArchivedConversation, path_of: Callable[[StoredFile], str] | None = None
     ) -> AsyncGenerator[bytes, None]:
         """The archive file. Its messages have their files in them, unless `path_of` says where else these lie."""
         yield opening(conversation).encode()
@@ -218,6 +222,7 @@ class Exports:
         between = ""
         async for rows in self._rows(tips):
             lines: list[str] = []
+            ratings = await self._feedback.of(owner, [row["id"] for row in rows])
             for row in rows:
                 message = row["message"] if self._show_system else without_withheld(row["message"])
                 if places := places_in(message):
@@ -228,7 +233,7 @@ class Exports:
                         message = await asyncio.to_thread(message_json, parsed)
                     else:
                         _name(light, path_of)
-                lines.append(entry_line(row["id"], row["parent_id"], message, _beside(row)))
+                lines.append(entry_line(row["id"], row["parent_id"], message, _beside(row, ratings.get(row["id"]))))
             yield (between + ",\n".join(lines)).encode()
             between = ",\n"
         yield CLOSING.encode()
@@ -321,13 +326,16 @@ def _conversation(row: Any) -> ArchivedConversation:
     )
 
 
-def _beside(row: Any) -> dict[str, BaseModel | None]:
+def _beside(row: Any, rating: Rating | None) -> dict[str, BaseModel | None]:
     """What is known of an entry beside its message."""
     outcome = None if row["kind"] is None else ArchivedOutcome(kind=row["kind"], sentence=row["sentence"])
     timing = None
     if row["seconds"] is not None:
         timing = ArchivedTiming(seconds=row["seconds"], parts=_PARTS.validate_json(row["parts"]))
-    return {"outcome": outcome, "timing": timing}
+    feedback = None
+    if rating is not None:
+        feedback = ArchivedFeedback(verdict=rating.verdict, comment=rating.comment, model=rating.model, at=rating.at)
+    return {"outcome": outcome, "timing": timing, "feedback": feedback}
 
 
 def _name(contents: list[BinaryContent], path_of: Callable[[StoredFile], str]) -> None:

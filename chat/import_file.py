@@ -29,6 +29,7 @@ from chat.archive import (
     VERSION,
     ArchivedConversation,
     ArchivedEntry,
+    ArchivedFeedback,
     ArchivedOutcome,
     ArchivedTiming,
 )
@@ -76,6 +77,7 @@ class ReadEntry:
     message: ModelMessage
     outcome: ArchivedOutcome | None = None
     timing: ArchivedTiming | None = None
+    feedback: ArchivedFeedback | None = None
 
 
 @dataclass(frozen=True)
@@ -268,7 +270,7 @@ def _checked(
         message = messages.get(entry.id)
         stands_for[entry.id] = parent if message is None else entry.id
         if message is not None:
-            read.append(ReadEntry(entry.id, parent, message, entry.outcome, entry.timing))
+            read.append(ReadEntry(entry.id, parent, message, entry.outcome, entry.timing, entry.feedback))
     tips = [tip for tip in (*archived.branches, archived.head) if tip is not None]
     branches = [tip for tip in map(stands_for.get, archived.branches) if tip is not None]
     head = None if archived.head is None else stands_for[archived.head]

@@ -8,6 +8,7 @@ import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC
 from hashlib import sha256
 from typing import IO
 
@@ -82,7 +83,7 @@ class Imports:
                 record, entries = await asyncio.to_thread(placing.place, conversation)
                 ids.append(record.conversation_id)
                 writes.append(await self._store.writing(record, [entry for entry, _ in entries], None))
-                writes.append(_writing_beside(record.conversation_id, conversation, entries))
+                writes.append(_writing_beside(owner, record.conversation_id, conversation, entries))
 
             def write(change: Transaction) -> None:
                 for step in writes:
@@ -169,7 +170,7 @@ def _digest(read: ReadEntry) -> bytes:
 
 
 def _writing_beside(
-    conversation_id: str, read: ReadConversation, entries: Sequence[tuple[ConversationEntry, ReadEntry]]
+    owner: Owner, conversation_id: str, read: ReadConversation, entries: Sequence[tuple[ConversationEntry, ReadEntry]]
 ) -> Callable[[Transaction], None]:
     """Writes what belongs to a conversation beside its messages."""
     title = one_line(read.title or "", LONGEST_NAME)
@@ -177,6 +178,11 @@ def _writing_beside(
     outcomes = [(entry.id, of.outcome.kind, of.outcome.sentence) for entry, of in entries if of.outcome is not None]
     timings = [
         (entry.id, of.timing.seconds, json.dumps(of.timing.parts)) for entry, of in entries if of.timing is not None
+    ]
+    feedback = [
+        (entry.id, owner, said.verdict, said.comment, said.model, said.at.astimezone(UTC).isoformat())
+        for entry, of in entries
+        if (said := of.feedback) is not None
     ]
 
     def write(change: Transaction) -> None:
@@ -189,6 +195,10 @@ def _writing_beside(
         change.execute("UPDATE conversation SET place = ? WHERE conversation_id = ?", (place, conversation_id))
         change.execute_many("INSERT INTO outcome (entry_id, kind, sentence) VALUES (?, ?, ?)", outcomes)
         change.execute_many("INSERT INTO timing (entry_id, seconds, parts) VALUES (?, ?, ?)", timings)
+        change.execute_many(
+            "INSERT INTO feedback (entry_id, owner, verdict, comment, model, said_at) VALUES (?, ?, ?, ?, ?, ?)",
+            feedback,
+        )
         change.execute("INSERT INTO origin (conversation_id, source) VALUES (?, ?)", (conversation_id, read.source))
 
     return write

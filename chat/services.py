@@ -85,6 +85,7 @@ async def open_services(settings: Settings, *, public: bool = False) -> AsyncGen
             history_bytes=int(settings.history_mb * 1_000_000),
         )
         library, deletions = Library(database), Deletions(store, runs, changes)
+        feedback = Feedback(database, store)
         services = Services(
             settings.title,
             database,
@@ -98,12 +99,12 @@ async def open_services(settings: Settings, *, public: bool = False) -> AsyncGen
             limits,
             runs,
             Titles(store, library, choices, runs, changes),
-            Exports(database, files, show_system=settings.show_system),
+            Exports(database, files, feedback, show_system=settings.show_system),
             Imports(database, store, largest=int(settings.max_import_mb * 1_000_000)),
             Versions(database, store, runs, changes),
             Shares(database, store),
             Sessions(database, runs),
-            Feedback(database, store),
+            feedback,
             Search(database),
         )
         await runs.recover()

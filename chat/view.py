@@ -115,11 +115,11 @@ class View:
     """What a page shows. `messages` is for the chatbot; the rest says in which state it is.
 
     `first` and `last` are the positions of the part that is shown; `last` is `None` when it is the newest part.
-    `counts` says how many of `messages` belong to each message of the conversation from `first` on, and at last to the
-    reply that is being written. `spent` is what the conversation has taken in all. `target` is where in `messages` the
-    entry is that was asked for. `pending` are the tool calls that wait for a decision. `turns` are what can be acted on
-    when nothing is being written; `taken_back` says whether turns that were taken back can be brought back. `left` is
-    what its owner may still use today; `None` without limits.
+    `counts` says how many of `messages`, without those inside others, belong to each message of the conversation from
+    `first` on, and at last to the reply that is being written. `spent` is what the conversation has taken in all.
+    `target` is where among these the entry is that was asked for. `pending` are the calls that wait for a decision.
+    `turns` are what can be acted on when nothing is being written; `taken_back` says whether turns that were taken back
+    can be brought back. `left` is what its owner may still use today; `None` without limits.
     """
 
     conversation: str | None
@@ -174,7 +174,7 @@ async def _live(stored: View, run: Run, runs: Runs, showing: Showing) -> AsyncGe
         yield replace(
             stored,
             messages=[*stored.messages, *written],
-            counts=[*stored.counts, len(written)],
+            counts=[*stored.counts, len(_outer(written))],
             token=run.token,
             phase=run.state,
             notice=_say(run),
@@ -214,7 +214,8 @@ async def _stored(
     messages = await _shown(services, entries, run, replace(showing, waiting=waiting), newest=last == end)
     turns = await services.versions.turns(record, entries, last - len(entries) + 1) if run is None else Turns()
     ratings = await services.feedback.of(owner, [turn.reply for turn in turns.shown if turn.reply])
-    shown = [message["metadata"].get("id", "").partition(":")[0] for message in messages]
+    outer = _outer(messages)
+    shown = [message["metadata"].get("id", "").partition(":")[0] for message in outer]
     return View(
         conversation_id,
         messages,
@@ -225,10 +226,15 @@ async def _stored(
         counts=[shown.count(entry.id) for entry in entries],
         target=shown.index(span.around) if span.around in shown else None,
         pending=pending,
-        turns=_places(turns.shown, entries, messages, ratings),
+        turns=_places(turns.shown, entries, outer, ratings),
         taken_back=turns.taken_back,
         left=await services.limits.left(owner),
     )
+
+
+def _outer(messages: Sequence[GradioMessage]) -> list[GradioMessage]:
+    """The messages that have a place of their own on the page: not those inside another one's block."""
+    return [message for message in messages if "parent_id" not in message["metadata"]]
 
 
 def _places(

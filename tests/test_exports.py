@@ -27,6 +27,7 @@ from pydantic_ai.messages import (
 from chat.choices import Choice
 from chat.export_route import EXPORT_ROUTES
 from chat.exports import file_name
+from chat.feedback import Opinion
 from chat.journal import Outcome
 from chat.services import Services, open_services
 from chat.settings import Settings
@@ -204,6 +205,7 @@ async def test_json_has_all_versions_and_what_is_known_beside_the_messages(servi
     anna = owner(ANNA)
     await services.journal.finish("c", ids[0], Outcome("failed", "No."), Timing(2.5, {"thinking:0": 0.5}))
     await services.choices.write(anna, "c", Choice(temperature=0.5))
+    await services.feedback.give(anna, "c", ids[1], Opinion(verdict="down", comment="Too short."))
     record = await services.store.read_record("c")
     assert record is not None
     await services.store.branch("c", from_entry=ids[0], expected_revision=record.revision, scope=anna)
@@ -212,6 +214,8 @@ async def test_json_has_all_versions_and_what_is_known_beside_the_messages(servi
     assert [(entry["id"], entry["parent"]) for entry in [first, *others]] == list(zip(ids, [None, *ids], strict=False))
     assert first["outcome"] == {"kind": "failed", "sentence": "No."}
     assert first["timing"] == {"seconds": 2.5, "parts": {"thinking:0": 0.5}}
+    said = others[0]["feedback"]
+    assert (said["verdict"], said["comment"], said["model"]) == ("down", "Too short.", "model")
     assert exported["usage"]["input_tokens"] == 3
     del exported["usage"], exported["updated_at"]
     assert exported == {

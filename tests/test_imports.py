@@ -35,6 +35,7 @@ from pydantic_ai.messages import (
 
 from chat.choices import Choice
 from chat.export_route import EXPORT_ROUTES
+from chat.feedback import Opinion
 from chat.file_render import text_file
 from chat.files import binary_contents
 from chat.import_file import ImportRefused, read_file
@@ -136,6 +137,7 @@ async def test_an_exported_conversation_comes_back_as_it_was(services: Services,
     anna = owner(ANNA)
     await elsewhere.journal.finish("c", ids[0], Outcome("failed", "No."), Timing(2.5, {"thinking:0": 0.5}))
     await elsewhere.choices.write(anna, "c", Choice(instructions="Be brief."))
+    await elsewhere.feedback.give(anna, "c", ids[1], Opinion(verdict="up", comment="Just so."))
     record = await elsewhere.store.read_record("c")
     assert record is not None
     await elsewhere.store.branch("c", from_entry=ids[1], expected_revision=record.revision, scope=anna)
@@ -143,6 +145,7 @@ async def test_an_exported_conversation_comes_back_as_it_was(services: Services,
     [name] = await taken(services, data)
     again = await exported(services, name)
     assert plain(again) == plain(data)
+    assert b"Just so." in again
     assert not {*ids, "c"} & {row["id"] for row in await services.database.rows("SELECT id FROM entry")}
     loaded = await services.store.load(name, scope=anna)
     assert loaded is not None

@@ -209,7 +209,7 @@ async def test_a_turn_asks_the_database_as_little_after_two_thousand_messages_as
     place = "SELECT position, jump FROM entry WHERE id = ?"  # One to three for each new entry, wherever it is.
     assert [it for it in long[0] if it != place] == [it for it in short[0] if it != place]
     assert long[0].count(place) <= 6
-    assert len(long[0]) <= 25
+    assert len(long[0]) <= 36
     assert long[1] <= short[1] + 4
 
 

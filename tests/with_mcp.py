@@ -29,5 +29,5 @@ _server = StdioTransport(sys.executable, ["-m", "tests.drawing_server", os.envir
 agent = Agent(
     FunctionModel(stream_function=_call, model_name="caller"),
     name="caller",
-    toolsets=[MCPToolset(_server, id="drawing")],
+    toolsets=[MCPToolset(_server, id="drawing", init_timeout=60)],  # A busy machine takes its time to start it.
 )
