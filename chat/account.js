@@ -21,7 +21,7 @@ const parleyAccount = (() => {
     out.textContent = "Sign out";
     way.append(who, out);
     way.addEventListener("submit", () => {
-      sessionStorage.clear();
+      parleySession.clear();
       addEventListener("pagehide", () => tabs.postMessage("left")); // The server has answered then.
     });
     element.replaceChildren(way);

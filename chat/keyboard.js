@@ -95,7 +95,7 @@ const parleyKeyboard = (() => {
   function show() {
     if (document.getElementById("shortcuts")) return;
     const close = make("button", { type: "button", ariaLabel: "Close", textContent: "×" });
-    const allowed = make("input", { type: "checkbox", checked: localStorage.getItem(KEPT) !== "off" });
+    const allowed = make("input", { type: "checkbox", checked: parleyLocal.getItem(KEPT) !== "off" });
     const dialog = make(
       "dialog",
       { id: "shortcuts" },
@@ -106,7 +106,7 @@ const parleyKeyboard = (() => {
     dialog.setAttribute("aria-labelledby", "shortcuts-title");
     dialog.setAttribute("closedby", "any");
     close.onclick = () => dialog.close();
-    allowed.onchange = () => (allowed.checked ? localStorage.removeItem(KEPT) : localStorage.setItem(KEPT, "off"));
+    allowed.onchange = () => (allowed.checked ? parleyLocal.removeItem(KEPT) : parleyLocal.setItem(KEPT, "off"));
     dialog.addEventListener("close", () => dialog.remove());
     document.body.append(dialog);
     dialog.showModal();
@@ -130,7 +130,7 @@ const parleyKeyboard = (() => {
   }
 
   function press({ act, fits }, event) {
-    if (localStorage.getItem(KEPT) === "off" || (fits && !fits())) return;
+    if (parleyLocal.getItem(KEPT) === "off" || (fits && !fits())) return;
     event.preventDefault();
     act();
   }

@@ -17,10 +17,10 @@ const parley = (() => {
   // What is typed outlives a reload, which Gradio makes by itself after a lost connection.
   const draft = {
     get text() {
-      return sessionStorage.getItem("parley-draft") ?? "";
+      return parleySession.getItem("parley-draft") ?? "";
     },
     set text(text) {
-      sessionStorage.setItem("parley-draft", text);
+      parleySession.setItem("parley-draft", text);
     },
   };
 
@@ -136,7 +136,7 @@ const parley = (() => {
   // A draft that was sent just before the connection was lost may have arrived.
   function restoreDraft() {
     const last = [...document.querySelectorAll("#conversation .user.message")].at(-1)?.innerText.trim();
-    if (sessionStorage.getItem("parley-sent") === draft.text && last === draft.text.trim()) draft.text = "";
+    if (parleySession.getItem("parley-sent") === draft.text && last === draft.text.trim()) draft.text = "";
     if (draft.text) trigger("clear");
   }
 
@@ -236,7 +236,7 @@ const parley = (() => {
       const { text, files } = message;
       if ((!text.trim() && !files.length) || pending || status().phase !== "idle") return [message, messages];
       pending = { sent: Date.now(), text, files: [...files] };
-      sessionStorage.setItem("parley-sent", text);
+      parleySession.setItem("parley-sent", text);
       document.body.dataset.phase = "sending";
       scroll.follow();
       const names = files.map(parleyAttachments.nameOf).map(inert);

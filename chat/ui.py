@@ -61,6 +61,7 @@ _PARTS = (
     ("style", "sidebar.css"),
     ("style", "limits.css"),
     ("style", "search.css"),
+    ("script", "kept.js"),
     ("script", "scroll.js"),
     ("script", "choices.js"),
     ("script", "decisions.js"),
@@ -163,6 +164,8 @@ class ChatPage(gr.ChatInterface):
             analytics_enabled=False,
         )
         with self:
+            # Gradio's own history asks the browser's storage, which a page inside another site's may not even touch.
+            self.saved_conversations.unrender()
             render_sidebar(signs_in=self._signs_in)
         # One place for all tabs: every event is a short one or a watch, which ends with its run.
         self.queue(default_concurrency_limit=None, max_size=None, api_open=False)
