@@ -83,7 +83,8 @@ class Person:
     def __init__(self, url: str, name: str) -> None:
         self.url = url
         self.name = name
-        limits = httpx.Limits(max_connections=None)
+        # A connection of its own each time: the server ends one on which it refused a body before all of it came.
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
         self.http = httpx.AsyncClient(base_url=url, timeout=SECONDS, limits=limits)
 
     async def __aenter__(self) -> Self:
