@@ -7,30 +7,19 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic_ai.messages import ModelResponse
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
 
-from chat.database import Database, DatabaseError
-from chat.identity import Owner, owner_of
+from chat.database import Database
+from chat.identity import Owner
 from chat.store import SQLiteConversationStore
-
-FEEDBACK_ROUTE = "/parley/feedback/{conversation:path}/{entry}"
 
 LONGEST_COMMENT = 4_000
 """Characters of a comment."""
 
-LARGEST_BODY = 8 * LONGEST_COMMENT
-"""Bytes of a request: what the longest comment can take as JSON, and more."""
-
 Verdict = Literal["up", "down"]
-
-
-class FeedbackRefused(Exception):
-    """Feedback that can't be kept. The message says why."""
 
 
 class ReplyMissing(Exception):
@@ -112,39 +101,3 @@ class Feedback:
                 verdict = excluded.verdict, comment = excluded.comment, said_at = excluded.said_at"""
         if not await self._database.change(lambda change: change.execute(keep, (*said, entry_id))):
             raise ReplyMissing  # Deleted just now.
-
-
-async def give_feedback(request: Request) -> Response:
-    """Take what a page says of a reply: the request's body is an `Opinion`."""
-    owner = owner_of(request)
-    if owner is None:
-        return _answer(403, "Your browser keeps no cookies for this page. Allow them.")
-    try:
-        opinion = await _opinion(request)
-        feedback: Feedback = request.state.services.feedback
-        await feedback.give(owner, request.path_params["conversation"], request.path_params["entry"], opinion)
-    except ReplyMissing as error:
-        return _answer(404, str(error))
-    except FeedbackRefused as error:
-        return _answer(400, str(error))
-    except DatabaseError as error:
-        return _answer(503, str(error))
-    return _answer(200)
-
-
-def _answer(status: int, sentence: str = "") -> Response:
-    content: dict[str, Any] = {"error": sentence} if sentence else {}
-    return JSONResponse(content, status, headers={"cache-control": "no-store"})
-
-
-async def _opinion(request: Request) -> Opinion:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > LARGEST_BODY:
-            raise FeedbackRefused(f"A comment may have at most {LONGEST_COMMENT:,} characters. Shorten it.")
-    try:
-        return Opinion.model_validate_json(bytes(body))
-    except ValidationError as error:
-        reason = error.errors(include_url=False)[0]["msg"]
-        raise FeedbackRefused(f"This feedback can't be read: {reason}.") from error

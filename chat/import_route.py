@@ -10,6 +10,7 @@ from chat.database import DatabaseError
 from chat.identity import owner_of
 from chat.import_file import ImportRefused, too_large
 from chat.imports import Imported
+from chat.json_route import NO_COOKIE
 from chat.limits import LimitReached
 from chat.services import Services
 
@@ -27,7 +28,7 @@ async def import_conversations(request: Request) -> Response:
     services: Services = request.state.services
     owner = owner_of(request)
     if owner is None:
-        return _answer(403, "Your browser keeps no cookies for this page. Allow them.")
+        return _answer(403, NO_COOKIE)
     largest = services.imports.largest
     with tempfile.SpooledTemporaryFile(KEPT_IN_MEMORY) as file:
         try:

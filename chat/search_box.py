@@ -5,17 +5,17 @@ event, so that it waits in no queue, and what was asked before can be given up.
 """
 
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, cast
 
 import gradio as gr
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
-from chat.database import DatabaseError
-from chat.identity import Owner, owner_of
+from chat.identity import Owner
+from chat.json_route import TooLarge, answer, body_of
 from chat.runs import ConversationBusy, ConversationMissing, MessageMissing
 from chat.search import LONGEST_QUERY, Found
 from chat.services import Services
@@ -27,6 +27,8 @@ OPEN_ROUTE = "/parley/search/open"
 
 LARGEST_REQUEST = 100_000
 """Bytes of a request: more than the longest query in any encoding, and more than a page sends."""
+
+_REFUSALS: dict[type[Exception], int] = {ConversationMissing: 404, ConversationBusy: 409, ValueError: 400}
 
 _BOX = f"""
 <form role="search">
@@ -57,11 +59,13 @@ async def search(request: Request) -> Response:
     `entry` and `snippet`. A title and a snippet are pieces of text, each with `marked`.
     """
 
-    async def found(owner: Owner, services: Services) -> dict[str, Any]:
+    services: Services = request.state.services
+
+    async def found(owner: Owner) -> dict[str, Any]:
         [query] = await _fields(request, "query")
         return {"conversations": list(map(_json, await services.search.find(owner, query)))}
 
-    return await _answer(request, found)
+    return await answer(request, found, _REFUSALS)
 
 
 async def open_found(request: Request) -> Response:
@@ -70,12 +74,17 @@ async def open_found(request: Request) -> Response:
     404 for what is missing and for what is somebody else's; 409 while a reply is being written in another version.
     """
 
-    async def opened(owner: Owner, services: Services) -> dict[str, Any]:
+    services: Services = request.state.services
+
+    async def opened(owner: Owner) -> dict[str, Any]:
         conversation, entry = await _fields(request, "conversation", "entry")
-        await services.versions.show(owner, conversation_id_from(conversation) or "", entry)
+        try:
+            await services.versions.show(owner, conversation_id_from(conversation) or "", entry)
+        except MessageMissing as error:
+            raise ConversationMissing from error
         return {}
 
-    return await _answer(request, opened)
+    return await answer(request, opened, _REFUSALS)
 
 
 ROUTES = [
@@ -84,35 +93,16 @@ ROUTES = [
 ]
 
 
-async def _answer(request: Request, act: Callable[[Owner, Services], Awaitable[dict[str, Any]]]) -> Response:
-    owner = owner_of(request)
-    if owner is None:
-        return _error(403, "Your browser keeps no cookies for this page. Allow them.")
-    try:
-        return JSONResponse(await act(owner, request.state.services), headers={"cache-control": "no-store"})
-    except (ConversationMissing, MessageMissing):
-        return _error(404, str(ConversationMissing()))
-    except ConversationBusy as error:
-        return _error(409, str(error))
-    except ValueError as error:
-        return _error(400, str(error))
-    except DatabaseError as error:
-        return _error(503, str(error))
-
-
 async def _fields(request: Request, *names: str) -> list[str]:
     """The texts of these names in the request's body.
 
     Raises:
         ValueError: If it has none of such a name.
     """
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > LARGEST_REQUEST:
-            raise ValueError(f"A search may have at most {LARGEST_REQUEST:,} bytes. Search for fewer words.")
     try:
-        sent = json.loads(body)
+        sent = json.loads(await body_of(request, LARGEST_REQUEST))
+    except TooLarge as error:
+        raise ValueError(f"A search may have at most {LARGEST_REQUEST:,} bytes. Search for fewer words.") from error
     except (ValueError, RecursionError) as error:
         raise ValueError('This search can\'t be read. Send {"query": "..."} as JSON.') from error
     fields = cast("dict[str, object]", sent) if isinstance(sent, dict) else {}
@@ -133,7 +123,3 @@ def _json(found: Found) -> dict[str, Any]:
 
 def _pieces(pieces: Sequence[Piece]) -> list[dict[str, Any]]:
     return [asdict(piece) for piece in pieces]
-
-
-def _error(status: int, sentence: str) -> Response:
-    return JSONResponse({"error": sentence}, status, headers={"cache-control": "no-store"})

@@ -11,6 +11,7 @@ from chat.database import DatabaseError
 from chat.file_route import missing, send_file
 from chat.files import StoredFile
 from chat.identity import Owner, owner_of
+from chat.json_route import NO_COOKIE
 from chat.services import Services
 from chat.shared_page import HEADERS, missing_page, shared_page
 from chat.shares import ShareRefused
@@ -101,7 +102,7 @@ SHARE_ROUTES = [
 async def _for_owner(request: Request, act: Callable[[Owner, Services], Awaitable[Response]]) -> Response:
     owner = owner_of(request)
     if owner is None:
-        return _said(403, "Your browser keeps no cookies for this page. Allow them.")
+        return _said(403, NO_COOKIE)
     try:
         return await act(owner, request.state.services)
     except ShareRefused as error:

@@ -16,11 +16,11 @@ from typing import Any
 import gradio as gr
 from pydantic import ValidationError
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
-from chat.database import DatabaseError
-from chat.identity import Owner, owner_of
+from chat.identity import Owner
+from chat.json_route import TooLarge, answer, body_of
 from chat.library import Listed, Mark
 from chat.listing import LARGEST_CHANGE, Change, ChangeRefused, make_change, sign_of
 from chat.runs import ConversationBusy, ConversationMissing
@@ -38,8 +38,14 @@ WIDTH = 280
 """Pixels."""
 
 
-class Refused(Exception):
-    """A change that can't be made. The message says why."""
+class Unreadable(Exception):
+    """A request of which no sense can be made."""
+
+    def __init__(self, reason: object) -> None:
+        super().__init__(f"This request can't be read: {str(reason).rstrip('.')}.")
+
+
+_REFUSALS: dict[type[Exception], int] = {ConversationMissing: 404, ChangeRefused: 409, ConversationBusy: 409, Unreadable: 400}
 
 
 def render_sidebar(*, signs_in: bool) -> None:
@@ -78,7 +84,9 @@ async def list_conversations(request: Request) -> Response:
     none), and `more`, which is none at the end.
     """
 
-    async def listed(owner: Owner, services: Services) -> dict[str, Any]:
+    services: Services = request.state.services
+
+    async def listed(owner: Owner) -> dict[str, Any]:
         named = [conversation_id_from(value) for value in request.query_params.getlist("id")[:MOST_NAMED]]
         if named:
             found, mark = await services.library.find(owner, [name for name in named if name]), None
@@ -97,7 +105,9 @@ async def change_conversation(request: Request) -> Response:
     somebody else's.
     """
 
-    async def changed(owner: Owner, services: Services) -> dict[str, Any]:
+    services: Services = request.state.services
+
+    async def changed(owner: Owner) -> dict[str, Any]:
         conversation_id = conversation_id_from(request.path_params["conversation"]) or ""
         if not await make_change(services, owner, conversation_id, await _change(request)):
             raise ConversationMissing
@@ -113,34 +123,21 @@ ROUTES = [
 ]
 
 
-async def _answer(request: Request, act: Callable[[Owner, Services], Awaitable[dict[str, Any]]]) -> Response:
-    owner = owner_of(request)
-    if owner is None:
-        return _error(403, "Your browser keeps no cookies for this page. Allow them.")
-    try:
-        return JSONResponse(await act(owner, request.state.services), headers={"cache-control": "no-store"})
-    except ConversationMissing as error:
-        return _error(404, str(error))
-    except (Refused, ChangeRefused, ConversationBusy) as error:
-        return _error(409, str(error))
-    except ValueError as error:
-        return _error(400, f"This request can't be read: {str(error).rstrip('.')}.")
-    except DatabaseError as error:
-        return _error(503, str(error))
+async def _answer(request: Request, act: Callable[[Owner], Awaitable[dict[str, Any]]]) -> Response:
+    async def readable(owner: Owner) -> dict[str, Any]:
+        try:
+            return await act(owner)
+        except ValueError as error:
+            raise Unreadable(error) from error
 
-
-def _error(status: int, sentence: str) -> Response:
-    return JSONResponse({"error": sentence}, status, headers={"cache-control": "no-store"})
+    return await answer(request, readable, _REFUSALS)
 
 
 async def _change(request: Request) -> Change:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > LARGEST_CHANGE:
-            raise Refused(f"A change may have at most {LARGEST_CHANGE:,} bytes. Use a shorter title.")
     try:
-        return Change.model_validate(json.loads(body))
+        return Change.model_validate(json.loads(await body_of(request, LARGEST_CHANGE)))
+    except TooLarge as error:
+        raise ChangeRefused(f"A change may have at most {LARGEST_CHANGE:,} bytes. Use a shorter title.") from error
     except ValidationError as error:
         raise ValueError(error.errors(include_url=False)[0]["msg"]) from error
     except RecursionError as error:

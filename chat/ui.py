@@ -34,7 +34,7 @@ from chat.database import DatabaseError, DatabaseUnavailable
 from chat.decisions import DecisionRefused, decisions_from_page
 from chat.doors import Uploads
 from chat.export_route import EXPORT_ROUTES
-from chat.feedback import FEEDBACK_ROUTE, give_feedback
+from chat.feedback_route import FEEDBACK_ROUTE, give_feedback
 from chat.file_route import FILE_ROUTE, serve_file
 from chat.health import HEALTH_ROUTE, health
 from chat.identity import Owner, owner_of

@@ -93,7 +93,7 @@ class Chat:
     def _ended(self) -> int:
         self.process.join(timeout=20)
         assert self.process.exitcode is not None, "The chat does not end."
-        self._reader.join()
+        self._reader.join(timeout=20)  # Something the chat has started may still hold its output.
         return self.process.exitcode
 
     def _read(self, written: Connection, lines: Queue[str | None]) -> None:
