@@ -348,8 +348,8 @@ def _id(conversation: str) -> str:
 
 
 async def _record(caller: Caller, conversation: str) -> ConversationRecord:
-    record = await caller.services.store.read_record(_id(conversation))
-    if record is None or record.scope != caller.owner:
+    record = await caller.services.store.read_owned(_id(conversation), caller.owner)
+    if record is None:
         raise ConversationMissing
     return record
 
