@@ -45,7 +45,12 @@ class Unreadable(Exception):
         super().__init__(f"This request can't be read: {str(reason).rstrip('.')}.")
 
 
-_REFUSALS: dict[type[Exception], int] = {ConversationMissing: 404, ChangeRefused: 409, ConversationBusy: 409, Unreadable: 400}
+_REFUSALS: dict[type[Exception], int] = {
+    ConversationMissing: 404,
+    ChangeRefused: 409,
+    ConversationBusy: 409,
+    Unreadable: 400,
+}
 
 
 def render_sidebar(*, signs_in: bool) -> None:
