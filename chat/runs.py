@@ -49,6 +49,7 @@ from chat.models import ChatAgent
 from chat.partial import FOLDED_EVENTS, Partial
 from chat.recent import RecentConversations
 from chat.render import starts_turn
+from chat.reply_limits import AlsoLimited
 from chat.spending import spending_beside, spending_of
 from chat.store import SQLiteConversationStore, message_json
 from chat.summary import usage_of
@@ -459,8 +460,8 @@ class Runs:
         """Names the state that a conversation is in; another one after each change. `None` when it is missing."""
         if (run := self.of(owner, conversation_id)) is not None:
             return run.token
-        record = await self._store.read_record(conversation_id)
-        return None if record is None or record.scope != owner else record.revision
+        record = await self._store.read_owned(conversation_id, owner)
+        return None if record is None else record.revision
 
     async def recover(self) -> None:
         """Store what runs had written when their process was killed. Call it once, before the first `send`."""
@@ -526,8 +527,8 @@ class Runs:
         return whole
 
     async def _record(self, owner: Owner, conversation_id: str) -> ConversationRecord:
-        record = await self._store.read_record(conversation_id)
-        if record is None or record.scope != owner:
+        record = await self._store.read_owned(conversation_id, owner)
+        if record is None:
             raise ConversationMissing
         return record
 
@@ -665,6 +666,7 @@ class Runs:
             arguments = await agent.run_arguments(run.owner, run.conversation_id, choice)
             if self._limits.of_reply is not None:
                 arguments["usage_limits"] = self._limits.of_reply
+                arguments["capabilities"].append(AlsoLimited(self._limits.of_reply))
             async with agent.agent.run_stream_events(
                 # A conversation's usage would count against the limits of each of its turns: after Pydantic AI's
                 # default of 50 requests nothing would be answered any more.
