@@ -45,7 +45,12 @@ class Unreadable(Exception):
         super().__init__(f"This request can't be read: {str(reason).rstrip('.')}.")
 
 
-_REFUSALS: dict[type[Exception], int] = {ConversationMissing: 404, ChangeRefused: 409, ConversationBusy: 409, Unreadable: 400}
+_REFUSALS: dict[type[Exception], int] = {
+    ConversationMissing: 404,
+    ChangeRefused: 409,
+    ConversationBusy: 409,
+    Unreadable: 400,
+}
 
 
 def render_sidebar(*, signs_in: bool) -> None:
@@ -61,7 +66,7 @@ def render_sidebar(*, signs_in: bool) -> None:
         gr.HTML(
             value="",
             # The script makes what is in it, as text: what a person wrote never becomes markup.
-            html_template="<nav aria-label='Conversations'></nav>",
+            html_template="<div class='list'><nav aria-label='Conversations'></nav></div>",
             apply_default_css=False,
             js_on_load="parleySidebar.start(element, trigger)",
             elem_id="conversations",
