@@ -1,4 +1,4 @@
-"""What may be used of a chat: by each visitor, by all together, and by one reply. Settings write it as text.
+"""What may be used of a chat: by each visitor, by all from one address, by all together, and by one reply. As text:
 
     messages_per_day=50, dollars_per_day=0.5, runs=off
 
@@ -69,7 +69,27 @@ class Allowance(Limited):
     tokens_per_day: int | None = None
     dollars_per_day: float | None = None
     runs: int | None = None
+
+
+@dataclass(frozen=True)
+class VisitorAllowance(Allowance):
+    """What each visitor may use, and keep."""
+
     conversations: int | None = None
+    storage_mb: float | None = None
+
+
+@dataclass(frozen=True)
+class AddressAllowance(Allowance):
+    """What all visitors from one network address may use who have not signed in, and how many new ones may write."""
+
+    visitors_per_hour: int | None = None
+
+
+@dataclass(frozen=True)
+class TotalAllowance(Allowance):
+    """What all visitors together may use, and the size of the database."""
+
     storage_mb: float | None = None
 
 
@@ -83,7 +103,7 @@ class ReplyAllowance(Limited):
     dollars: float | None = None
 
 
-VISITOR = Allowance(
+VISITOR = VisitorAllowance(
     messages_per_minute=10,
     messages_per_day=200,
     tokens_per_day=500_000,
@@ -94,7 +114,18 @@ VISITOR = Allowance(
 )
 """What each visitor may use of a chat that others can reach, when its owner set nothing else."""
 
-TOTAL = Allowance(
+ADDRESS = AddressAllowance(
+    messages_per_minute=30,
+    messages_per_day=600,
+    tokens_per_day=1_500_000,
+    dollars_per_day=3,
+    runs=12,
+    visitors_per_hour=30,
+)
+"""What all visitors from one address may use of such a chat: a class or an office has one, and so has a stranger who
+throws cookies away."""
+
+TOTAL = TotalAllowance(
     messages_per_minute=120, messages_per_day=5_000, tokens_per_day=5_000_000, dollars_per_day=10, storage_mb=10_000
 )
 """What all visitors together may use of such a chat."""

@@ -6,7 +6,7 @@ owner is part of every query, and somebody else's conversation is a missing one.
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from itertools import takewhile
 
@@ -217,13 +217,12 @@ async def running(caller: Caller, conversation: str) -> Run | None:
     return caller.services.runs.of(caller.owner, record.conversation_id)
 
 
-async def follow(caller: Caller, run: Run) -> AsyncGenerator[ReplyEvent, None]:
-    """What becomes of a reply: `Started`, `TextSoFar` and `StepBegun` as it grows, and at last `Reply` or `Problem`.
+async def growing(caller: Caller, run: Run) -> AsyncGenerator[Reply | Problem | None, None]:
+    """A reply as it grows, all of it each time, with the state `writing`; at last as it is stored, or a `Problem`.
 
-    Whoever stops following changes nothing for the reply.
+    `None` only says that it is still being written. Whoever stops following changes nothing for the reply.
     """
-    yield Started(conversation=run.conversation_id, prompt=run.prompt_id)
-    text, steps, version = "", list[str](), -1
+    version = -1
     while not run.done:
         seen = version
         with suppress(TimeoutError):
@@ -233,22 +232,27 @@ async def follow(caller: Caller, run: Run) -> AsyncGenerator[ReplyEvent, None]:
             yield None
             continue
         message = _so_far(run.conversation_id, run)
-        for event in _news(message, text, steps):
-            yield event
-        text, steps = message.text, [step.title for step in message.steps]
-        if text or steps:
+        yield Reply(conversation=run.conversation_id, state="writing", message=message, pending=[], token=run.token)
+        if message.text or message.steps:
             await run.whole_within(paint_seconds(caller.services.runs))
     try:
-        reply = await result(caller, run)
+        yield await result(caller, run) or Problem(error=CHANGED)
     except (ConversationMissing, DatabaseError) as error:
         yield Problem(error=str(error))
-        return
-    if reply is None:
-        yield Problem(error=CHANGED)
-        return
-    for event in _news(reply.message, text, steps):
-        yield event
-    yield reply
+
+
+async def follow(caller: Caller, run: Run) -> AsyncGenerator[ReplyEvent, None]:
+    """What is new of a reply: `Started`, `TextSoFar` and `StepBegun` as it grows, and at last `Reply` or `Problem`."""
+    yield Started(conversation=run.conversation_id, prompt=run.prompt_id)
+    text, steps = "", list[str]()
+    async with aclosing(growing(caller, run)) as replies:
+        async for reply in replies:
+            if isinstance(reply, Reply):
+                for event in _news(reply.message, text, steps):
+                    yield event
+                text, steps = reply.message.text, [step.title for step in reply.message.steps]
+            if not isinstance(reply, Reply) or reply.state != "writing":
+                yield reply
 
 
 async def result(caller: Caller, run: Run) -> Reply | None:
@@ -348,8 +352,8 @@ def _id(conversation: str) -> str:
 
 
 async def _record(caller: Caller, conversation: str) -> ConversationRecord:
-    record = await caller.services.store.read_record(_id(conversation))
-    if record is None or record.scope != caller.owner:
+    record = await caller.services.store.read_owned(_id(conversation), caller.owner)
+    if record is None:
         raise ConversationMissing
     return record
 

@@ -100,7 +100,7 @@ class Conversation(BaseModel):
 
 
 class Reply(BaseModel):
-    """A reply that has ended. When its `state` is `waiting`, `pending` and `token` are what a decision needs."""
+    """A reply. When its `state` is `waiting`, `pending` and `token` are what a decision needs."""
 
     conversation: str
     state: State
@@ -161,6 +161,15 @@ class Findings(BaseModel):
     """What a search found: by title first, then the newest."""
 
     conversations: list[Finding]
+
+
+class Exported(BaseModel):
+    """A conversation as a file: its `text`, or the bytes of a zip as `base64`."""
+
+    name: str
+    media_type: str
+    text: str | None = None
+    base64: str | None = None
 
 
 class Problem(BaseModel):

@@ -1,8 +1,9 @@
 """How often a password may be tried."""
 
-import ipaddress
 import time
 from collections import OrderedDict, deque
+
+from chat.address import counted
 
 WINDOW = 15 * 60
 """Seconds in which attempts are counted."""
@@ -53,14 +54,5 @@ class Attempts:
 
 
 def _keys(name: str, address: str) -> list[tuple[str, str]]:
-    network = _network(address)
+    network = counted(address)
     return [("pair", f"{name} {network}"), ("name", name), ("address", network)]
-
-
-def _network(address: str) -> str:
-    """An address, or of IPv6 the network that one customer gets."""
-    try:
-        known = ipaddress.ip_address(address)
-    except ValueError:
-        return address
-    return str(ipaddress.ip_network((known, 64), strict=False)) if known.version == 6 else address

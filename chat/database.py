@@ -329,6 +329,13 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             AND NOT EXISTS (SELECT 1 FROM conversation WHERE scope = OLD.scope);
         END""",
     ),
+    (
+        # What visitors from one address used: rows of `spending` that are named by a hash with the day's key.
+        "ALTER TABLE spending ADD COLUMN hour_began INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE spending ADD COLUMN hour_visitors INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE reservation ADD COLUMN address TEXT",
+        "CREATE TABLE address_key (day INTEGER PRIMARY KEY, key BLOB NOT NULL) STRICT",
+    ),
 )
 """The statements that lead from each schema version to the next. Never edit one that was released: add another."""
 

@@ -11,7 +11,8 @@ import hashlib
 import json
 import re
 from collections import OrderedDict
-from typing import Any, cast
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, cast
 from urllib.parse import parse_qsl, urlencode
 
 from starlette.requests import HTTPConnection
@@ -78,17 +79,28 @@ class Uploads:
         return (owner, path) in self._owned
 
 
+class Function(Protocol):
+    """What is asked of one of Gradio's functions."""
+
+    api_name: str | None
+    inputs: Any
+
+
 class Doors:
     """ASGI middleware in front of Gradio's routes.
 
     Args:
         app: Gradio's app.
+        functions: Tells its functions, by their index.
         uploads: Where it is noted who uploaded what.
         reloads: Whether the page is told when the code was changed.
     """
 
-    def __init__(self, app: ASGIApp, *, uploads: Uploads, reloads: bool = False) -> None:
+    def __init__(
+        self, app: ASGIApp, *, functions: Callable[[], Mapping[int, Function]], uploads: Uploads, reloads: bool = False
+    ) -> None:
         self.app = app
+        self._functions = functions
         self._uploads = uploads
         patterns = [*OPEN, RELOADED] if reloads else OPEN
         self._open = [(method, re.compile(pattern)) for method, pattern in patterns]
@@ -117,7 +129,7 @@ class Doors:
         return any(known in (method, "*") and pattern.fullmatch(path) for known, pattern in self._open)
 
     async def _call(self, owner: Owner | None, scope: Scope, receive: Receive, send: Send) -> None:
-        """Call a function: under a session hash that nobody else can name."""
+        """Call a function that there is: under a session hash that nobody else can name."""
         body = await _body(receive)
         if body is None:
             return
@@ -129,9 +141,25 @@ class Doors:
             await PlainTextResponse("The request is no JSON object.", 400)(scope, receive, send)
             return
         call = cast("dict[str, object]", sent)
+        if fault := self._fault(path_of(scope), call):
+            await PlainTextResponse(fault, 400)(scope, receive, send)
+            return
         if call.get("session_hash") is not None:
             call["session_hash"] = _owned(owner, call["session_hash"])
         await self.app(scope, _replay(json.dumps(call).encode(), receive), send)
+
+    def _fault(self, path: str, call: Mapping[str, object]) -> str | None:
+        """Why a call can't be made: Gradio answers it with an error of the server's."""
+        functions, index, data = self._functions(), call.get("fn_index"), call.get("data")
+        if index is None and path != JOIN:
+            name = path.removeprefix(RUN).removesuffix("/")
+            index = next((index for index, function in functions.items() if function.api_name == name), None)
+        if type(index) is not int or index not in functions:  # True is an int, too.
+            return "There is no such function: fn_index is none of those in /config."
+        count = len(functions[index].inputs)
+        if not isinstance(data, list) or len(cast("list[object]", data)) != count:
+            return f"This function takes a list of {count} in data."
+        return None
 
     async def _file(self, path: str, owner: Owner | None, scope: Scope, receive: Receive, send: Send) -> None:
         if owner is None:

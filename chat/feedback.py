@@ -84,8 +84,8 @@ class Feedback:
             ReplyMissing: If the owner has no such conversation, or it has no such reply.
             DatabaseUnavailable: If it can't be kept now.
         """
-        record = await self._store.read_record(conversation_id)
-        if record is None or record.scope != owner or await self._store.line_of(record, entry_id) is None:
+        record = await self._store.read_owned(conversation_id, owner)
+        if record is None or await self._store.line_of(record, entry_id) is None:
             raise ReplyMissing
         if opinion.verdict is None:
             forget = "DELETE FROM feedback WHERE entry_id = ? AND owner = ?"

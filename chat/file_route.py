@@ -75,8 +75,8 @@ async def send_file(request: Request, files: Files, content: BinaryContent, cach
 
 async def _find(services: Services, owner: Owner, conversation: str, entry: str, file: str) -> BinaryContent | None:
     """The content that has this file, in an entry of a conversation or in a message of its running reply."""
-    record = await services.store.read_record(conversation)
-    if record is None or record.scope != owner:
+    record = await services.store.read_owned(conversation, owner)
+    if record is None:
         return None
     message = _running(services.runs.of(owner, conversation), entry) or await _stored(services, record, entry)
     contents = [] if message is None else binary_contents(message)

@@ -13,6 +13,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chat.accounts import Accounts
+from chat.address import address_of
 from chat.database import DatabaseError
 from chat.edge import path_of
 from chat.identity import LIFETIME, Owner, new_token, owner_of, set_cookie, set_owner, token_of, visitor
@@ -94,7 +95,7 @@ class Identify:
             given = await services.sessions.start(LOCAL, "", claimed=before, lifetime=LIFETIME)
             set_owner(scope, LOCAL)
         else:
-            set_owner(scope, None if token is None else visitor(token))
+            set_owner(scope, None if token is None else visitor(token, address_of(scope)))
             if token is not None or not begins:
                 return None
             given = new_token()

@@ -32,14 +32,20 @@ class Owner(str):
     """Whose conversations: the scope of everything that the chat reads and writes. Never empty.
 
     Pydantic AI takes `scope=None` for "anybody's", so an owner is a type of its own that can't be left out.
+
+    `address` says where a visitor asks from who has not signed in, for `chat.limits`: such an owner costs nothing. It
+    makes no difference to who it is, and is never stored.
     """
 
-    __slots__ = ()
+    __slots__ = ("address",)
+    address: str
 
-    def __new__(cls, value: str) -> "Owner":
+    def __new__(cls, value: str, address: str = "") -> "Owner":
         if not value:
             raise ValueError("An owner can't be empty.")
-        return super().__new__(cls, value)
+        owner = super().__new__(cls, value)
+        owner.address = address
+        return owner
 
 
 def owner_of(connection: HTTPConnection) -> Owner | None:
@@ -56,9 +62,9 @@ def set_owner(scope: Scope, owner: Owner | None) -> None:
     scope.setdefault("state", {})[_FOUND] = owner
 
 
-def visitor(token: str) -> Owner:
+def visitor(token: str, address: str = "") -> Owner:
     """The owner of what is written by a browser with this token that nobody has signed in with."""
-    return Owner(f"visitor:{hashlib.sha256(token.encode()).hexdigest()}")
+    return Owner(f"visitor:{hashlib.sha256(token.encode()).hexdigest()}", address)
 
 
 def new_token() -> str:

@@ -2,32 +2,45 @@
 
 Before the model is called a reply is reserved, in the transaction that stores its prompt: it counts as a message, and
 what it may use at most is held until it has ended and what it really used is known. So replies that are written at the
-same time go together no further beyond a limit than one of them could. There is one row for each owner and one for
-all together, and both are read and written by their key: what it costs does not grow with what is counted.
+same time go together no further beyond a limit than one of them could. There is one row for each owner, one for each
+network address that visitors ask from, and one for all together, and they are read and written by their key: what it
+costs does not grow with what is counted.
 
-A day is one of UTC. When the clock goes back, a day that has begun does not begin again.
+A day is one of UTC. When the clock goes back, a day that has begun does not begin again. Addresses are counted by a
+hash with a key of the day; both are gone with the first message of the next.
 """
 
+import hashlib
 import math
+import secrets
 import sqlite3
 import time
-from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from dataclasses import astuple, dataclass, fields, replace
-from decimal import Decimal
 
-from pydantic_ai import RunUsage
-from pydantic_ai.usage import UsageLimits
-
-from chat.allowance import OWN_REPLY, REPLY, TOTAL, VISITOR, Allowance, ReplyAllowance
+from chat.allowance import (
+    ADDRESS,
+    OWN_REPLY,
+    REPLY,
+    TOTAL,
+    VISITOR,
+    AddressAllowance,
+    Allowance,
+    ReplyAllowance,
+    TotalAllowance,
+    VisitorAllowance,
+)
 from chat.database import Database, DatabaseUnavailable, Transaction
 from chat.holdings import Holding, holding_of
 from chat.identity import Owner
 from chat.markup import size_text
+from chat.reply_limits import ReplyLimits
 from chat.settings import Settings
 from chat.spending import Spending, micros
 
 DAY_SECONDS = 24 * 3600
+HOUR_SECONDS = 3600
 MINUTE_SECONDS = 60
 
 HELD = Spending(10_000, 100_000)
@@ -39,13 +52,13 @@ LOW = 0.25
 _ALL = ""
 """Whose row counts for all together. No owner is empty."""
 
-_READ = "SELECT * FROM spending WHERE who IN (?, '')"
-_WRITE = """
-    INSERT OR REPLACE INTO spending (who, day, messages, tokens, micros, minute_began, minute_messages, running,
-                                     held_tokens, held_micros)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?), (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-"""
-"""Of an owner and of all in one statement: each has the writer's thread wait for Python while others run."""
+_ADDRESS = "address:"
+"""What the row of an address begins with. No owner does."""
+
+_KEY = "SELECT day, key FROM address_key ORDER BY day DESC LIMIT 1"
+_IS_KNOWN = "SELECT 1 FROM spending WHERE who = :owner UNION ALL SELECT 1 FROM holding WHERE owner = :owner LIMIT 1"
+_FORGET = "DELETE FROM spending WHERE who > 'address:' AND who < 'address;' AND day < ?"
+"""By a range of the key: the addresses, and no owner's row is looked at."""
 
 
 class LimitReached(Exception):
@@ -73,15 +86,20 @@ class _Spent:
     running: int = 0
     held_tokens: int = 0
     held_micros: int = 0
+    hour_began: int = 0
+    hour_visitors: int = 0
 
     def at(self, now: int) -> "_Spent":
-        """The same in the day and the minute of `now`."""
+        """The same in the day, the hour and the minute of `now`."""
         spent = self
         if now // DAY_SECONDS > spent.day:
             spent = replace(spent, day=now // DAY_SECONDS, messages=0, tokens=0, micros=0)
+        if now - spent.hour_began >= HOUR_SECONDS:
+            spent = replace(spent, hour_began=now, hour_visitors=0)
         if now - spent.minute_began >= MINUTE_SECONDS:
-            return replace(spent, minute_began=now, minute_messages=0)
-        return replace(spent, minute_began=min(now, spent.minute_began))  # Set back, it lasts no longer than a minute.
+            spent = replace(spent, minute_began=now, minute_messages=0)
+        # Set back, neither lasts longer than an hour and a minute.
+        return replace(spent, hour_began=min(now, spent.hour_began), minute_began=min(now, spent.minute_began))
 
     def holding(self, held: Spending) -> "_Spent":
         """The same with one reply more."""
@@ -109,22 +127,8 @@ class _Spent:
 
 
 _COLUMNS = tuple(each.name for each in fields(_Spent))
-
-
-class BetweenRequests(UsageLimits):
-    """Ends a run before it asks its model again, and never takes back a reply that is whole.
-
-    Pydantic AI's own limits of tokens and cost also end it after its last response, whose words have been read by then.
-    """
-
-    def __init__(self, reply: ReplyAllowance) -> None:
-        super().__init__(request_limit=reply.requests, tool_calls_limit=reply.tool_calls)
-        dollars = None if reply.dollars is None else Decimal(str(reply.dollars))
-        self._before = UsageLimits(request_limit=None, total_tokens_limit=reply.tokens, cost_limit=dollars)
-
-    def check_before_request(self, usage: RunUsage) -> None:
-        super().check_before_request(usage)
-        self._before.check_before_request(usage)
+_WRITE = f"INSERT OR REPLACE INTO spending (who, {', '.join(_COLUMNS)}) VALUES "  # noqa: S608  # names of ours
+_ROW = f"({', '.join('?' * (1 + len(_COLUMNS)))})"
 
 
 class Limits:
@@ -133,6 +137,7 @@ class Limits:
     Args:
         database: Where it is counted.
         visitor: What each owner may use.
+        address: What all owners from one address may use.
         total: What all may use together.
         reply: What one reply may use; `None` leaves it to the agent.
         clock: Tells the seconds since 1970.
@@ -141,20 +146,22 @@ class Limits:
     def __init__(
         self,
         database: Database,
-        visitor: Allowance,
-        total: Allowance,
+        visitor: VisitorAllowance,
+        address: AddressAllowance,
+        total: TotalAllowance,
         reply: ReplyAllowance | None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
         self._visitor = visitor
+        self._address = address
         self._total = total
-        self._counts = bool(visitor or total)
+        self._counts = bool(visitor or address or total)
         keeping = visitor.conversations, visitor.storage_mb, total.storage_mb
         self._keeps = any(limit is not None for limit in keeping)
         self._clock = clock
         self._held = _held(reply or ReplyAllowance())
-        self.of_reply = None if reply is None else BetweenRequests(reply)
+        self.of_reply = None if reply is None else ReplyLimits(reply)
         """What Pydantic AI is told for each run; `None` for what the agent says itself."""
 
     @property
@@ -204,14 +211,15 @@ class Limits:
         if not self._counts:
             yield
             return
-        with self._database.along(lambda change: self._keeping(change, owner)):
+        with self._database.along(lambda change: self._admitting(change, owner)):
             yield
 
     async def charge(self, owner: Owner, used: Spending) -> None:
         """Count what was used beside the replies, such as for a title. It is never refused."""
 
         def charge(change: Transaction) -> None:
-            self._write(change, owner, [spent.and_also(used) for spent in self._read(change, owner)])
+            spent = self._read(change, self._counted(change, owner))
+            self._write(change, {who: each.and_also(used) for who, each in spent.items()})
 
         if self._counts:
             await self._database.change(charge)
@@ -221,9 +229,14 @@ class Limits:
         return [row["conversation_id"] for row in await self._database.rows("SELECT conversation_id FROM reservation")]
 
     async def release(self) -> None:
-        """Hold nothing any more, at the start: no reply is being written."""
+        """Hold nothing any more, at the start: no reply is being written. Addresses of other days are forgotten."""
         free = "UPDATE spending SET running = 0, held_tokens = 0, held_micros = 0 WHERE running > 0 OR held_tokens > 0"
-        await self._database.change(lambda change: change.execute(free))
+
+        def release(change: Transaction) -> None:
+            change.execute(free)
+            _forget(change, self._now() // DAY_SECONDS)
+
+        await self._database.change(release)
 
     async def settle(self, conversation_id: str, used: Spending) -> None:
         """Count what a reply used that ended with its process, also when nothing is limited any more."""
@@ -233,10 +246,18 @@ class Limits:
         """What is left for an owner of what is scarcest today; `None` without limits."""
         if not self._counts:
             return None
-        spent = _both(await self._database.rows(_READ, (owner,)), owner, self._now())
-        mine, everybodys = map(_shares, spent, (self._visitor, self._total))
-        # What all have left is only said when it is what a visitor will run out of.
-        shares = [*mine, *((share, f"{text} for all visitors") for share, text in everybodys if share <= LOW)]
+        whos = [owner, _ALL]
+        if self._address and owner.address and (key := await self._database.row(_KEY)) is not None:
+            whos.append(_hashed(owner.address, key["key"]))
+        spent = _spent(await self._database.rows(*_reading(whos)), whos, self._now())
+        shares = [
+            (share, text + whose)
+            for who, each in spent.items()
+            for allowance, whose in [self._allowed(who)]
+            for share, text in _shares(each, allowance)
+            # What others have a part in is only said when it is what a visitor will run out of.
+            if share <= LOW or who == owner
+        ]
         if not shares:
             return None
         share, text = min(shares)
@@ -245,28 +266,76 @@ class Limits:
     def _now(self) -> int:
         return int(self._clock())
 
-    def _read(self, change: Transaction, owner: str) -> list[_Spent]:
-        """What an owner has used, and what all have."""
-        return _both(change.rows(_READ, (owner,)), owner, self._now())
+    def _allowed(self, who: str) -> tuple[Allowance, str]:
+        """What the owner, the address or all of a row may use, and whose that is in a sentence."""
+        if who == _ALL:
+            return self._total, " for all visitors"
+        return (self._address, " for your network") if who.startswith(_ADDRESS) else (self._visitor, "")
 
-    def _write(self, change: Transaction, owner: str, spent: Sequence[_Spent]) -> None:
-        mine, everybodys = map(astuple, spent)
-        change.execute(_WRITE, (owner, *mine, _ALL, *everybodys))
+    def _counted(self, change: Transaction, owner: Owner) -> list[str]:
+        """The rows in which what an owner uses is counted."""
+        if not (self._address and owner.address):
+            return [owner, _ALL]
+        return [owner, _hashed(owner.address, self._key(change)), _ALL]
+
+    def _key(self, change: Transaction) -> bytes:
+        """The key of the day. A new day's first is made here, and what was counted with the one before forgotten."""
+        today = self._now() // DAY_SECONDS
+        for row in change.rows(_KEY):
+            if row["day"] >= today:
+                return row["key"]
+        _forget(change, today)
+        key = secrets.token_bytes(32)
+        change.execute("INSERT INTO address_key (day, key) VALUES (?, ?)", (today, key))
+        return key
+
+    def _read(self, change: Transaction, whos: Sequence[str]) -> dict[str, _Spent]:
+        return _spent(change.rows(*_reading(whos)), whos, self._now())
+
+    def _write(self, change: Transaction, spent: Mapping[str, _Spent]) -> None:
+        """Write rows in one statement: each has the writer's thread wait for Python while others run."""
+        values = [value for who, each in spent.items() for value in (who, *astuple(each))]
+        change.execute(_WRITE + ", ".join([_ROW] * len(spent)), values)
 
     def _reserve(self, change: Transaction, owner: Owner, conversation_id: str) -> None:
-        spent = self._read(change, owner)
-        for one, allowance, who in zip(spent, (self._visitor, self._total), (owner, _ALL), strict=True):
-            if sentence := _refusal(one, allowance, self._now(), all_together=who == _ALL):
+        whos = self._counted(change, owner)
+        self._admit(change, owner, whos)
+        spent = self._read(change, whos)
+        for who, each in spent.items():
+            if sentence := _refusal(each, self._allowed(who)[0], self._now(), who):
                 raise LimitReached(sentence)
-        self._write(change, owner, [one.holding(self._held) for one in spent])
+        self._write(change, {who: each.holding(self._held) for who, each in spent.items()})
+        address = next((who for who in whos if who.startswith(_ADDRESS)), None)
         change.execute(
-            "INSERT OR REPLACE INTO reservation (conversation_id, owner, tokens, micros) VALUES (?, ?, ?, ?)",
-            (conversation_id, owner, self._held.tokens, self._held.micros),
+            "INSERT OR REPLACE INTO reservation (conversation_id, owner, address, tokens, micros) "
+            "VALUES (?, ?, ?, ?, ?)",
+            (conversation_id, owner, address, self._held.tokens, self._held.micros),
         )
+
+    def _admit(self, change: Transaction, owner: Owner, whos: Iterable[str]) -> None:
+        """Count an owner of whom nothing is known at the address, if an hour allows one more."""
+        most = self._address.visitors_per_hour
+        address = next((who for who in whos if who.startswith(_ADDRESS)), None)
+        if most is None or address is None or change.rows(_IS_KNOWN, {"owner": owner}):
+            return
+        spent = self._read(change, [address])[address]
+        if spent.hour_visitors >= most:
+            wait = _span(spent.hour_began + HOUR_SECONDS - self._now())
+            raise LimitReached(
+                f"Your network can have {_counted(most, 'new visitor')} an hour. This is possible again in {wait}, "
+                "and at once in a browser that has been here before."
+            )
+        self._write(change, {address: replace(spent, hour_visitors=spent.hour_visitors + 1)})
 
     @contextmanager
     def _reserving(self, change: Transaction, owner: Owner, conversation_id: str) -> Generator[None, None, None]:
         self._reserve(change, owner, conversation_id)
+        with self._keeping(change, owner):
+            yield
+
+    @contextmanager
+    def _admitting(self, change: Transaction, owner: Owner) -> Generator[None, None, None]:
+        self._admit(change, owner, self._counted(change, owner))
         with self._keeping(change, owner):
             yield
 
@@ -298,16 +367,18 @@ class Limits:
     def _settle(self, change: Transaction, conversation_id: str, used: Spending) -> None:
         for row in change.rows("SELECT * FROM reservation WHERE conversation_id = ?", (conversation_id,)):
             held = Spending(row["tokens"], row["micros"])
-            self._write(change, row["owner"], [spent.after(held, used) for spent in self._read(change, row["owner"])])
+            whos = [who for who in (row["owner"], row["address"], _ALL) if who is not None]
+            self._write(change, {who: each.after(held, used) for who, each in self._read(change, whos).items()})
             change.execute("DELETE FROM reservation WHERE conversation_id = ?", (conversation_id,))
 
 
 def limits_from(settings: Settings, database: Database, *, public: bool) -> Limits:
     """The limits that settings name. Those that they don't are safe ones where others can reach the chat, else none."""
-    visitor = Allowance.parse(settings.visitor_limits, VISITOR if public else None)
-    total = Allowance.parse(settings.total_limits, TOTAL if public else None)
+    visitor = VisitorAllowance.parse(settings.visitor_limits, VISITOR if public else None)
+    address = AddressAllowance.parse(settings.address_limits, ADDRESS if public else None)
+    total = TotalAllowance.parse(settings.total_limits, TOTAL if public else None)
     reply = ReplyAllowance.parse(settings.reply_limits, REPLY if public else OWN_REPLY)
-    return Limits(database, visitor, total, reply if public or settings.reply_limits else None)
+    return Limits(database, visitor, address, total, reply if public or settings.reply_limits else None)
 
 
 def _held(reply: ReplyAllowance) -> Spending:
@@ -318,10 +389,26 @@ def _held(reply: ReplyAllowance) -> Spending:
     )
 
 
-def _both(rows: Sequence[sqlite3.Row], owner: str, now: int) -> list[_Spent]:
-    """What an owner has used, and what all have."""
+def _reading(whos: Sequence[str]) -> tuple[str, Sequence[str]]:
+    """The query of rows, and its parameters."""
+    return f"SELECT * FROM spending WHERE who IN ({', '.join('?' * len(whos))})", whos  # noqa: S608  # marks only
+
+
+def _spent(rows: Iterable[sqlite3.Row], whos: Iterable[str], now: int) -> dict[str, _Spent]:
+    """What was used by each: nothing by one that has no row."""
     found = {row["who"]: _Spent(**{name: row[name] for name in _COLUMNS}) for row in rows}
-    return [found.get(who, _Spent(0)).at(now) for who in (owner, _ALL)]
+    return {who: found.get(who, _Spent(0)).at(now) for who in whos}
+
+
+def _hashed(address: str, key: bytes) -> str:
+    """The row of an address: nobody who has not the day's key can tell which address it is."""
+    return _ADDRESS + hashlib.blake2b(address.encode(), key=key, digest_size=16).hexdigest()
+
+
+def _forget(change: Transaction, today: int) -> None:
+    """Forget the addresses of the days before."""
+    change.execute(_FORGET, (today,))
+    change.execute("DELETE FROM address_key WHERE day < ?", (today,))
 
 
 def _shares(spent: _Spent, allowance: Allowance) -> list[tuple[float, str]]:
@@ -337,9 +424,14 @@ def _shares(spent: _Spent, allowance: Allowance) -> list[tuple[float, str]]:
     ]
 
 
-def _refusal(spent: _Spent, allowance: Allowance, now: int, *, all_together: bool) -> str | None:
-    """Why somebody can't have one more reply, and when they can; `None` when they can."""
-    who, has = ("This chat", "has") if all_together else ("You", "have")
+def _refusal(spent: _Spent, allowance: Allowance, now: int, row: str) -> str | None:
+    """Why whoever is counted in a row can't have one more reply, and when they can; `None` when they can."""
+    if row == _ALL:
+        who, has, whose = "This chat", "has", ""
+    elif row.startswith(_ADDRESS):
+        who, has, whose = "Your network", "has", " for your network"
+    else:
+        who, has, whose = "You", "have", " for you"
     tomorrow = f"This is possible again at midnight UTC, in {_span((spent.day + 1) * DAY_SECONDS - now)}."
     if _is_used_up(spent.messages, allowance.messages_per_day):
         most = _counted(allowance.messages_per_day or 0, "message")
@@ -352,7 +444,7 @@ def _refusal(spent: _Spent, allowance: Allowance, now: int, *, all_together: boo
         if _is_used_up(used, may):
             return f"{who} {has} used {most} today, as much as a day allows. {tomorrow}"
         if _is_used_up(used + held, may):
-            written = "are being written" if all_together else "are being written for you"
+            written = f"are being written{whose}"
             return f"The replies that {written} may use what is left for today. Try again when one of them has ended."
     if _is_used_up(spent.running, allowance.runs):
         most = _counted(allowance.runs or 0, "reply", "replies")

@@ -12,7 +12,8 @@ from pathlib import Path
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-_FORWARDING = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip")
+from chat.address import FORWARDING
+
 _TABLES = {4: Path("/proc/net/tcp"), 6: Path("/proc/net/tcp6")}
 
 
@@ -23,7 +24,7 @@ def is_local_person(scope: Scope) -> bool:
     """
     headers = Headers(scope=scope)
     client, server = scope.get("client"), scope.get("server")
-    if client is None or server is None or any(name in headers for name in _FORWARDING):
+    if client is None or server is None or any(name in headers for name in FORWARDING):
         return False
     try:
         ends = [(ipaddress.ip_address(host), port) for host, port in (client, server)]

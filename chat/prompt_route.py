@@ -27,9 +27,10 @@ async def serve_prompt(request: Request) -> Response:
     """
     services: Services = request.state.services
     owner = owner_of(request)
-    record = await services.store.read_record(request.path_params["conversation"])
     headers = {"cache-control": "no-store"}
-    if record is not None and owner is not None and record.scope == owner:
+    conversation = request.path_params["conversation"]
+    record = None if owner is None else await services.store.read_owned(conversation, owner)
+    if record is not None:
         try:
             prompt = await services.runs.prompt(record, request.path_params["entry"])
         except MessageMissing:

@@ -49,6 +49,7 @@ from chat.models import ChatAgent
 from chat.partial import FOLDED_EVENTS, Partial
 from chat.recent import RecentConversations
 from chat.render import starts_turn
+from chat.reply_limits import AlsoLimited
 from chat.spending import spending_beside, spending_of
 from chat.store import SQLiteConversationStore, message_json
 from chat.summary import usage_of
@@ -58,6 +59,12 @@ logger = logging.getLogger(__name__)
 
 CHECKPOINT_SECONDS = 0.1
 """How long what a run has written may stay in memory only."""
+
+GULP_SECONDS = 0.1
+"""How long a reply is taken in before those without a word yet come first again, while there are any,"""
+
+GIVE_WAY_SECONDS = 0.2
+"""and how long they do. What its model says meanwhile waits in the model's connection."""
 
 GRACE_SECONDS = 1.0
 """How long a run that was told to stop may take. After that its task is left behind: a tool's thread can't be ended."""
@@ -453,8 +460,8 @@ class Runs:
         """Names the state that a conversation is in; another one after each change. `None` when it is missing."""
         if (run := self.of(owner, conversation_id)) is not None:
             return run.token
-        record = await self._store.read_record(conversation_id)
-        return None if record is None or record.scope != owner else record.revision
+        record = await self._store.read_owned(conversation_id, owner)
+        return None if record is None else record.revision
 
     async def recover(self) -> None:
         """Store what runs had written when their process was killed. Call it once, before the first `send`."""
@@ -520,8 +527,8 @@ class Runs:
         return whole
 
     async def _record(self, owner: Owner, conversation_id: str) -> ConversationRecord:
-        record = await self._store.read_record(conversation_id)
-        if record is None or record.scope != owner:
+        record = await self._store.read_owned(conversation_id, owner)
+        if record is None:
             raise ConversationMissing
         return record
 
@@ -659,6 +666,7 @@ class Runs:
             arguments = await agent.run_arguments(run.owner, run.conversation_id, choice)
             if self._limits.of_reply is not None:
                 arguments["usage_limits"] = self._limits.of_reply
+                arguments["capabilities"].append(AlsoLimited(self._limits.of_reply))
             async with agent.agent.run_stream_events(
                 # A conversation's usage would count against the limits of each of its turns: after Pydantic AI's
                 # default of 50 requests nothing would be answered any more.
@@ -669,18 +677,35 @@ class Runs:
                 **arguments,
             ) as events:
                 run.asked = True
+                giving_way = self._giving_way()
                 async for event in events:
                     if isinstance(event, AgentRunResultEvent):
                         output: object = event.result.output
                         deferred = output if isinstance(output, DeferredToolRequests) else None
                         return _Ending(event.result.new_messages(), event.result.usage, deferred, whole=True)
                     self._take_in(run, events, event)
+                    await giving_way()
         except RunCancelled as cancelled:
             return _Ending(cancelled.new_messages(), cancelled.usage)
         except Exception as error:  # The agent's own code can raise anything; the turn must end well all the same.
             messages, usage = _left_by(events, run)
             return _Ending(messages, usage, error=error)
         raise AssertionError("A run ends with its result or an error.")
+
+    def _giving_way(self) -> Callable[[], Awaitable[None]]:
+        """What a reply does after each event: mostly nothing, now and then let others say their first word."""
+        clock = asyncio.get_running_loop().time
+        since = clock()
+
+        async def give_way() -> None:
+            nonlocal since
+            if clock() - since < GULP_SECONDS:
+                return
+            if self.silent:
+                await asyncio.sleep(GIVE_WAY_SECONDS)
+            since = clock()
+
+        return give_way
 
     def _take_in(self, run: Run, events: AgentRunEvents[Any], event: AgentStreamEvent) -> None:
         if isinstance(event, ToolResultEvent):

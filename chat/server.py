@@ -1,6 +1,7 @@
 """The process: what is checked before anything is created, what is open while it serves, and how it ends."""
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -52,6 +53,9 @@ UNLIMITED = (
     "Set CHAT_TOTAL_LIMITS, for example to dollars_per_day=10, or leave it unset."
 )
 
+SPACE_PROXIES = "127.0.0.1,::1,10.0.0.0/8"
+"""The addresses that requests come from in a Space."""
+
 CLOSE_SECONDS = 1
 """How long connections may take to close once what they stream has ended."""
 
@@ -87,6 +91,7 @@ class Server:
         except (AgentError, DatabaseError, AccountError, PlaceError) as error:
             raise StartError(error) from error
         _quieten_gradio()
+        _trust_proxies()
         self._uploads = Uploads()
         self._hosts = Hosts(_bound_name(), [*settings.allowed_hosts, *_space_hosts()])
         frames = [SPACES_FRAME] if _space_hosts() else []
@@ -115,6 +120,7 @@ class Server:
         self._claim_database()
         try:
             self._launch(port)
+            gc.freeze()  # What was imported stays. To look through it for garbage holds everybody up for 0.2 s.
             stopped = _on_signal()  # Before anybody is told that it serves, and may tell it to stop.
             if self._backup:
                 self._backup.start()
@@ -183,7 +189,7 @@ class Server:
 
     @asynccontextmanager
     async def _lifespan(self, app: Any) -> AsyncGenerator[dict[str, Any], None]:
-        app.middleware_stack = self._guarded(app.middleware_stack)
+        app.middleware_stack = self._guarded(app)
         local = [served.model for served in self._agent.models if isinstance(served.model, LocalModel)]
         if local and local[0] is self._agent.models[0].model:
             local[0].start()  # Loads beside the first page. Others load when they are first asked.
@@ -196,9 +202,14 @@ class Server:
         for model in local:
             model.close()
 
-    def _guarded(self, app: ASGIApp) -> ASGIApp:
+    def _guarded(self, app: Any) -> ASGIApp:
         """Gradio's app behind ours. Around its own middleware, which would give any site's page what it asks for."""
-        doors = Doors(app, uploads=self._uploads, reloads=bool(os.environ.get("GRADIO_WATCH_DIRS")))
+        doors = Doors(
+            app.middleware_stack,
+            functions=lambda: app.get_blocks().fns,
+            uploads=self._uploads,
+            reloads=bool(os.environ.get("GRADIO_WATCH_DIRS")),
+        )
         files = int(self._settings.max_file_mb * 1_000_000) * self._settings.max_files
         imports = int(self._settings.max_import_mb * 1_000_000) + BODY_BYTES
         limits = {
@@ -246,6 +257,12 @@ def _quieten_gradio() -> None:
     """Keep Gradio from adding up its newest 10,000 events, with pandas, after each one of them: nobody looks at it."""
     os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", str(sys.maxsize))
     os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")
+
+
+def _trust_proxies() -> None:
+    """On a Space, believe its proxies from which address a visitor comes; elsewhere only this computer's are."""
+    if _space_hosts():
+        os.environ.setdefault("FORWARDED_ALLOW_IPS", SPACE_PROXIES)
 
 
 def _wanted_port() -> int | None:

@@ -13,7 +13,17 @@ from dotenv import load_dotenv
 from pydantic import AfterValidator, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, CliImplicitFlag, CliSettingsSource, NoDecode, SettingsConfigDict
 
-from chat.allowance import OWN_REPLY, REPLY, TOTAL, VISITOR, Allowance, ReplyAllowance
+from chat.allowance import (
+    ADDRESS,
+    OWN_REPLY,
+    REPLY,
+    TOTAL,
+    VISITOR,
+    AddressAllowance,
+    ReplyAllowance,
+    TotalAllowance,
+    VisitorAllowance,
+)
 
 LOCAL_MODEL = "local"
 """The model that needs no key and no network: see `chat.local_model`."""
@@ -121,15 +131,22 @@ class Settings(BaseSettings):
         description="Whether visitors see what only the model is meant to read: system prompts, instructions and "
         "changes of tools.",
     )
-    visitor_limits: Annotated[str, AfterValidator(Allowance.check())] = Field(
+    visitor_limits: Annotated[str, AfterValidator(VisitorAllowance.check())] = Field(
         default="",
         description="What each visitor may use, as name=number or name=off, separated by commas: "
-        f"{', '.join(Allowance.names())}. off for no limits. "
+        f"{', '.join(VisitorAllowance.names())}. off for no limits. "
         f"When not set: none, or, where others can reach the chat, {VISITOR}.",
     )
-    total_limits: Annotated[str, AfterValidator(Allowance.check())] = Field(
+    address_limits: Annotated[str, AfterValidator(AddressAllowance.check())] = Field(
         default="",
-        description="What all visitors together may use, written in the same way. "
+        description="What all visitors from one network address may use who have not signed in, written in the same "
+        f"way: {', '.join(AddressAllowance.names())}. "
+        f"When not set: none, or, where others can reach the chat, {ADDRESS}.",
+    )
+    total_limits: Annotated[str, AfterValidator(TotalAllowance.check())] = Field(
+        default="",
+        description="What all visitors together may use, written in the same way: "
+        f"{', '.join(TotalAllowance.names())}. "
         f"When not set: none, or, where others can reach the chat, {TOTAL}.",
     )
     reply_limits: Annotated[str, AfterValidator(ReplyAllowance.check())] = Field(

@@ -205,6 +205,11 @@ class SQLiteConversationStore(ConversationStore):
         row = await self.database.row(f"{_RECORD} WHERE conversation_id = ?", (conversation_id,))
         return None if row is None else _record(row)
 
+    async def read_owned(self, conversation_id: str, owner: str) -> ConversationRecord | None:
+        """The record of an owner's conversation. Somebody else's takes as long as one that isn't there."""
+        row = await self.database.row(f"{_RECORD} WHERE conversation_id = ? AND scope = ?", (conversation_id, owner))
+        return None if row is None else _record(row)
+
     async def read_records(self, *, scope: str | None = None, limit: int | None = None) -> Sequence[ConversationRecord]:
         where, parameters = ("", []) if scope is None else ("WHERE scope = ?", [scope])
         rows = await self.database.rows(

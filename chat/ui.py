@@ -25,6 +25,7 @@ from starlette.routing import Route
 
 from chat.abilities import accepted_media
 from chat.actions import Action, ActionRefused, act
+from chat.api_events import add_endpoints
 from chat.api_route import API_ROUTES
 from chat.attachments import Limits, Sent, prompt_of
 from chat.backup_line import BACKUP_ROUTE, backup_line, first_line
@@ -170,6 +171,9 @@ class ChatPage(gr.ChatInterface):
             # Gradio's own history asks the browser's storage, which a page inside another site's may not even touch.
             self.saved_conversations.unrender()
             render_sidebar(signs_in=self._signs_in)
+        # Not on the page itself, which would be longer by them.
+        with self.route("Programs", "/programs", show_in_navbar=False):
+            add_endpoints()
         # One place for all tabs: every event is a short one or a watch, which ends with its run.
         self.queue(default_concurrency_limit=None, max_size=None, api_open=False)
 
@@ -227,6 +231,7 @@ class ChatPage(gr.ChatInterface):
             js="(message, status) => parley.sending(message, status)",
             trigger_mode="multiple",  # A second message while one is answered is told so, not swallowed.
             api_name="chat",
+            api_visibility="undocumented",
             concurrency_limit=None,
             **as_it_is,
         )
@@ -244,11 +249,17 @@ class ChatPage(gr.ChatInterface):
             self.act, [page], frame, js="(status) => parley.acting(status)", trigger_mode="multiple", **quiet
         )
         page.submit(
-            self.decide, [page], frame, js="(status) => parley.deciding(status)", trigger_mode="multiple", **quiet
+            self.decide,
+            [page],
+            frame,
+            js="(status) => parley.deciding(status)",
+            trigger_mode="multiple",
+            api_name="page_decide",
+            **quiet,
         )
         self.chatbot.example_select(self.example, [page], frame, **quiet)
         self.chatbot.option_select(self.option, [page], frame, **quiet)
-        self.textbox.stop(self.stop, [page], None, api_name="stop", show_progress="hidden", queue=False)
+        self.textbox.stop(self.stop, [page], None, api_name="page_stop", **briefly)
 
     def _render_decisions(self) -> None:
         """The place of the form for calls that wait, above the message box; `decisions.js` fills it."""

@@ -118,8 +118,8 @@ class Versions:
             MessageMissing: If the conversation has no such entry.
             DatabaseUnavailable: If the database can't be changed now.
         """
-        record = await self._store.read_record(conversation_id)
-        if record is None or record.scope != owner:
+        record = await self._store.read_owned(conversation_id, owner)
+        if record is None:
             raise ConversationMissing
         if record.head_id is not None and await self._store.position(record.head_id, entry_id) is not None:
             return
@@ -220,8 +220,8 @@ class Versions:
             MessageMissing: If the conversation has no such entry.
             DatabaseUnavailable: If it can't be stored now.
         """
-        record = await self._store.read_record(conversation_id)
-        if record is None or record.scope != owner:
+        record = await self._store.read_owned(conversation_id, owner)
+        if record is None:
             raise ConversationMissing
         if await self._store.line_of(record, entry_id) is None:
             raise MessageMissing
@@ -270,8 +270,8 @@ class Versions:
         while True:
             if self._runs.of(owner, conversation_id) is not None:
                 raise ConversationBusy
-            record = await self._store.read_record(conversation_id)
-            if record is None or record.scope != owner:
+            record = await self._store.read_owned(conversation_id, owner)
+            if record is None:
                 raise ConversationMissing
             try:
                 await change(record)

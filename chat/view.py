@@ -193,8 +193,8 @@ def paint_seconds(runs: Runs) -> float:
 async def _stored(
     services: Services, owner: Owner, conversation_id: str, span: Span, run: Run | None, showing: Showing
 ) -> View | None:
-    record = await services.store.read_record(conversation_id)
-    if record is None or record.scope != owner:
+    record = await services.store.read_owned(conversation_id, owner)
+    if record is None:
         return None
     token = record.revision if run is None else run.token
     head = record.head_id if run is None else run.prompt_id  # What follows its prompt is the run's to show.

@@ -1,6 +1,10 @@
 """What all tests share."""
 
+import os
+
 import pytest
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # Tests tell nobody that `gradio_client` is used.
 
 
 @pytest.fixture

@@ -2,7 +2,17 @@
 
 import pytest
 
-from chat.allowance import REPLY, TOTAL, VISITOR, Allowance, ReplyAllowance
+from chat.allowance import (
+    ADDRESS,
+    REPLY,
+    TOTAL,
+    VISITOR,
+    AddressAllowance,
+    Allowance,
+    ReplyAllowance,
+    TotalAllowance,
+    VisitorAllowance,
+)
 
 
 def test_named_limits_replace_those_of_the_default_and_off_takes_one_away() -> None:
@@ -13,10 +23,10 @@ def test_named_limits_replace_those_of_the_default_and_off_takes_one_away() -> N
 
 
 def test_off_alone_is_no_limit_at_all() -> None:
-    assert not Allowance.parse("off", VISITOR)
+    assert not VisitorAllowance.parse("off", VISITOR)
 
 
-@pytest.mark.parametrize("limits", [VISITOR, TOTAL, REPLY], ids=["visitor", "total", "reply"])
+@pytest.mark.parametrize("limits", [VISITOR, ADDRESS, TOTAL, REPLY], ids=["visitor", "address", "total", "reply"])
 def test_the_text_of_limits_is_what_a_setting_takes(limits: Allowance | ReplyAllowance) -> None:
     assert type(limits).parse(str(limits)) == limits
 
@@ -38,3 +48,17 @@ def test_the_text_of_limits_is_what_a_setting_takes(limits: Allowance | ReplyAll
 def test_what_is_no_limit_is_refused_with_what_is_one(text: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=f"^{sentence}"):
         Allowance.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        (TotalAllowance, "conversations=5"),
+        (TotalAllowance, "visitors_per_hour=5"),
+        (AddressAllowance, "storage_mb=5"),
+        (VisitorAllowance, "visitors_per_hour=5"),
+    ],
+)
+def test_a_limit_that_a_setting_does_not_have_is_refused(kind: type[Allowance], text: str) -> None:
+    with pytest.raises(ValueError, match=f"^'{text}' is no limit; write name=number or name=off, with one of messages"):
+        kind.parse(text)

@@ -52,7 +52,7 @@ def test_each_route_of_the_running_app_is_in_the_table_of_security_md(routes: se
 
 
 def test_the_table_says_what_is_open_and_what_is_closed(routes: set[tuple[str, str]]) -> None:
-    doors = Doors(lambda *_: None, uploads=Uploads())  # type: ignore[arg-type, return-value]
+    doors = Doors(lambda *_: None, functions=dict, uploads=Uploads())  # type: ignore[arg-type, return-value]
     for method, path in routes:
         one = re.sub(r"\{([^}]+)\}", lambda found: NAMES.get(found[1], "1"), path)
         assert ("open" if doors.are_open(method, one) else "closed") == documented()[method, path], path
@@ -166,6 +166,33 @@ async def test_a_call_that_is_no_json_object_is_refused(visitors: list[httpx.Asy
     anna, *_ = visitors
     answer = await anna.post("/gradio_api/queue/join", content=body, headers={"content-type": "application/json"})
     assert (answer.status_code, answer.text) == (400, "The request is no JSON object.")
+
+
+CALL: dict[str, Any] = {"data": [{}], "session_hash": "x"}
+
+
+@pytest.mark.parametrize("path", ["/gradio_api/queue/join", "/gradio_api/run/predict", "/gradio_api/run/x/"])
+async def test_a_call_of_no_function_is_refused_with_a_sentence(visitors: list[httpx.AsyncClient], path: str) -> None:
+    anna, *_ = visitors
+    indexes = ("0", "x", 0.0, 1.5, 1e999, -1, 10**6, 10**30, True, None, [0], {"a": 0})
+    for call in [CALL, *({**CALL, "fn_index": index} for index in indexes)]:
+        answer = await anna.post(path, content=json.dumps(call), headers={"content-type": "application/json"})
+        assert (answer.status_code, answer.text) == (
+            400,
+            "There is no such function: fn_index is none of those in /config.",
+        ), call
+
+
+@pytest.mark.parametrize("path", ["/gradio_api/queue/join", "/gradio_api/run/predict", "/gradio_api/run/stop"])
+async def test_a_call_with_more_or_less_than_its_function_takes_is_refused(
+    visitors: list[httpx.AsyncClient], path: str
+) -> None:
+    anna, *_ = visitors
+    functions = {each["api_name"]: each["id"] for each in (await anna.get("/config")).json()["dependencies"]}
+    wrong: list[dict[str, Any]] = [{}, {"data": None}, {"data": {}}, {"data": []}, {"data": [1, 2]}, {"data": "x"}]
+    for call in wrong:
+        answer = await anna.post(path, json={"session_hash": "x", "fn_index": functions["stop"], **call})
+        assert (answer.status_code, answer.text) == (400, "This function takes a list of 1 in data.")
 
 
 async def test_the_configuration_tells_nothing_of_the_machine(chat: Chat, visitors: list[httpx.AsyncClient]) -> None:

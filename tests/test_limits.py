@@ -2,16 +2,21 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 from pydantic_ai import Agent, ModelMessage
+from pydantic_ai.agent import WrapperAgent
+from pydantic_ai.conversation_store import ConversationRecord
 from pydantic_ai.messages import BinaryContent, ModelRequest, TextPart, ToolReturnPart
 from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
+from pydantic_ai.usage import UsageLimits
 
-from chat.allowance import Allowance, ReplyAllowance
+from chat.allowance import AddressAllowance, ReplyAllowance, TotalAllowance, VisitorAllowance
 from chat.database import Database
 from chat.identity import Owner
 from chat.limits import Left, LimitReached, Limits
@@ -53,12 +58,14 @@ class Counter:
 
     def set(
         self,
-        visitor: Allowance = Allowance(),  # noqa: B008  # It is frozen.
-        total: Allowance = Allowance(),  # noqa: B008
+        visitor: VisitorAllowance = VisitorAllowance(),  # noqa: B008  # It is frozen.
+        total: TotalAllowance = TotalAllowance(),  # noqa: B008
         reply: ReplyAllowance = ReplyAllowance(),  # noqa: B008
+        *,
+        address: AddressAllowance = AddressAllowance(),  # noqa: B008
     ) -> None:
         """The limits; new ones are those of a server that was started again."""
-        self.limits = Limits(self._database, visitor, total, reply, self.clock)
+        self.limits = Limits(self._database, visitor, address, total, reply, self.clock)
 
     async def begin(self, owner: Owner = ANNA) -> str:
         """The conversation of a reply that is being written."""
@@ -90,7 +97,7 @@ async def counter(tmp_path: Path) -> AsyncIterator[Counter]:
 
 
 async def test_a_day_has_so_many_messages_and_the_next_one_again(counter: Counter) -> None:
-    counter.set(Allowance(messages_per_day=2))
+    counter.set(VisitorAllowance(messages_per_day=2))
     await counter.reply()
     await counter.reply()
     assert await counter.refusal() == (
@@ -104,7 +111,7 @@ async def test_a_day_has_so_many_messages_and_the_next_one_again(counter: Counte
 
 
 async def test_a_minute_has_so_many_messages(counter: Counter) -> None:
-    counter.set(Allowance(messages_per_minute=1))
+    counter.set(VisitorAllowance(messages_per_minute=1))
     await counter.reply()
     counter.clock.now += 13
     assert await counter.refusal() == "You can have 1 message a minute. This is possible again in 47 seconds."
@@ -113,21 +120,21 @@ async def test_a_minute_has_so_many_messages(counter: Counter) -> None:
 
 
 async def test_tokens_are_counted_by_what_replies_used(counter: Counter) -> None:
-    counter.set(Allowance(tokens_per_day=20_000))
+    counter.set(VisitorAllowance(tokens_per_day=20_000))
     await counter.reply(tokens=19_999)
     await counter.reply(tokens=1)
     assert (await counter.refusal()).startswith("You have used 20,000 tokens today, as much as a day allows. This is ")
 
 
 async def test_dollars_are_counted_to_the_millionth(counter: Counter) -> None:
-    counter.set(Allowance(dollars_per_day=0.5))
+    counter.set(VisitorAllowance(dollars_per_day=0.5))
     await counter.reply(micros=499_999)
     await counter.reply(micros=1)
     assert (await counter.refusal()).startswith("You have used $0.50 today, as much as a day allows. This is possible ")
 
 
 async def test_so_many_replies_are_written_for_a_visitor_at_a_time(counter: Counter) -> None:
-    counter.set(Allowance(runs=1))
+    counter.set(VisitorAllowance(runs=1))
     conversation_id = await counter.begin()
     assert await counter.refusal() == "You can have 1 reply written at a time. Try again when one of them has ended."
     await counter.begin(BEN)
@@ -136,14 +143,14 @@ async def test_so_many_replies_are_written_for_a_visitor_at_a_time(counter: Coun
 
 
 async def test_what_all_may_use_together_holds_however_many_visitors_they_say_they_are(counter: Counter) -> None:
-    counter.set(total=Allowance(messages_per_day=20))
+    counter.set(total=TotalAllowance(messages_per_day=20))
     for number in range(20):
         await counter.reply(Owner(f"visitor:{number}"))
     assert (await counter.refusal(Owner("visitor:new"))).startswith("This chat has had 20 messages today, as many as ")
 
 
 async def test_what_is_used_beside_replies_counts(counter: Counter) -> None:
-    counter.set(Allowance(tokens_per_day=1_000), Allowance(tokens_per_day=1_500))
+    counter.set(VisitorAllowance(tokens_per_day=1_000), TotalAllowance(tokens_per_day=1_500))
     await counter.limits.charge(ANNA, Spending(1_000))
     assert "1,000 tokens" in await counter.refusal()
     await counter.limits.charge(BEN, Spending(500))
@@ -151,13 +158,13 @@ async def test_what_is_used_beside_replies_counts(counter: Counter) -> None:
 
 
 async def test_a_clock_that_goes_back_gives_nothing_back(counter: Counter) -> None:
-    counter.set(Allowance(messages_per_day=1, messages_per_minute=5))
+    counter.set(VisitorAllowance(messages_per_day=1, messages_per_minute=5))
     await counter.reply()
     counter.clock.now -= 3 * DAY
     assert "in 3 days and 12 hours" in await counter.refusal()
     counter.clock.now += 3 * DAY
     await counter.refusal()
-    counter.set(Allowance(messages_per_minute=1))
+    counter.set(VisitorAllowance(messages_per_minute=1))
     counter.clock.now -= 3 * DAY
     assert "again in 60 seconds" in await counter.refusal()
 
@@ -165,8 +172,94 @@ async def test_a_clock_that_goes_back_gives_nothing_back(counter: Counter) -> No
 async def test_without_limits_nothing_is_counted(counter: Counter) -> None:
     counter.set()
     await counter.reply(tokens=1_000)
-    counter.set(Allowance(messages_per_day=1))
+    counter.set(VisitorAllowance(messages_per_day=1))
     await counter.reply()
+
+
+# By address
+
+
+HERE, THERE = "8.8.8.8", "2001:4860:4860::/64"
+
+
+def stranger(number: int, address: str = HERE) -> Owner:
+    """Who throws cookies away is another visitor each time."""
+    return Owner(f"visitor:{address} {number}", address)
+
+
+async def test_visitors_from_one_address_share_what_it_may_use_whoever_they_say_they_are(counter: Counter) -> None:
+    counter.set(VisitorAllowance(messages_per_day=5), address=AddressAllowance(messages_per_day=3))
+    for number in range(3):
+        await counter.reply(stranger(number))
+    assert (await counter.refusal(stranger(3))).startswith("Your network has had 3 messages today, as many as a day ")
+    assert await counter.limits.left(stranger(3)) == Left("0 of 3 messages left today for your network", low=True)
+    await counter.reply(stranger(1, THERE))
+    await counter.reply(Owner("user:anna"))
+
+
+async def test_an_hour_has_so_many_new_visitors_from_an_address_and_those_before_go_on(counter: Counter) -> None:
+    counter.set(address=AddressAllowance(visitors_per_hour=2))
+    await counter.reply(stranger(1))
+    counter.clock.now += 600
+    await counter.reply(stranger(2))
+    assert await counter.refusal(stranger(3)) == (
+        "Your network can have 2 new visitors an hour. This is possible again in 50 minutes, and at once in a browser "
+        "that has been here before."
+    )
+    await counter.reply(stranger(1))
+    await counter.reply(stranger(3, THERE))
+    counter.clock.now += 3_000
+    await counter.reply(stranger(3))
+
+
+async def test_new_visitors_who_come_at_the_same_time_are_counted_too(counter: Counter) -> None:
+    counter.set(address=AddressAllowance(visitors_per_hour=4, runs=100))
+    begun = await asyncio.gather(*(counter.begin(stranger(number)) for number in range(50)), return_exceptions=True)
+    assert len([each for each in begun if isinstance(each, str)]) == 4
+    assert {type(each) for each in begun} == {str, LimitReached}
+
+
+async def test_a_restart_gives_an_address_nothing_back_and_a_refused_visitor_stays_new(counter: Counter) -> None:
+    counter.set(VisitorAllowance(messages_per_day=1), address=AddressAllowance(visitors_per_hour=1))
+    await counter.reply(stranger(1))
+    counter.set(VisitorAllowance(messages_per_day=1), address=AddressAllowance(visitors_per_hour=1))
+    await counter.limits.release()
+    for _ in range(2):
+        assert "1 new visitor an hour" in await counter.refusal(stranger(2))
+
+
+async def test_an_address_is_kept_as_a_hash_until_the_next_day(counter: Counter, tmp_path: Path) -> None:
+    def stored() -> tuple[list[str], int]:
+        with sqlite3.connect(tmp_path / "chat.db") as connection:
+            rows = connection.execute("SELECT who FROM spending WHERE who LIKE 'address:%'").fetchall()
+            [(keys,)] = connection.execute("SELECT count(*) FROM address_key").fetchall()
+            assert not any(HERE in line for line in connection.iterdump() if "visitor:" not in line)
+        connection.close()
+        return [who for (who,) in rows], keys
+
+    counter.set(address=AddressAllowance(messages_per_day=5))
+    await counter.reply(stranger(1))
+    [first], keys = stored()
+    assert keys == 1
+    counter.clock.now += DAY
+    await counter.reply(stranger(1, THERE))
+    [second], keys = stored()
+    assert (first != second, keys) == (True, 1)
+    counter.clock.now += DAY
+    await counter.limits.release()
+    assert stored() == ([], 0)
+
+
+async def test_what_a_visitor_imports_first_makes_them_a_new_one(path: Path) -> None:
+    async def take(services: Services, owner: Owner) -> None:
+        async with services.limits.kept(owner):
+            record = ConversationRecord(conversation_id=owner, revision="1", head_id=None, scope=owner)
+            await services.store.write_record(record, expected_revision=None)
+
+    async with open_services(Settings(database=path, address_limits="visitors_per_hour=1")) as services:
+        await take(services, stranger(1))
+        with pytest.raises(LimitReached, match="1 new visitor an hour"):
+            await take(services, stranger(2))
 
 
 # What is kept
@@ -245,7 +338,7 @@ async def test_what_a_conversation_keeps_is_counted_to_the_byte_wherever_it_goes
 
 
 async def test_replies_written_at_the_same_time_go_beyond_a_limit_by_less_than_one_reply(counter: Counter) -> None:
-    counter.set(total=Allowance(tokens_per_day=1_000), reply=ReplyAllowance(tokens=300))
+    counter.set(total=TotalAllowance(tokens_per_day=1_000), reply=ReplyAllowance(tokens=300))
     begun = await asyncio.gather(
         *(counter.begin(Owner(f"visitor:{number}")) for number in range(50)), return_exceptions=True
     )
@@ -259,7 +352,7 @@ async def test_replies_written_at_the_same_time_go_beyond_a_limit_by_less_than_o
 
 
 async def test_what_is_held_for_a_reply_is_free_again_when_it_used_less(counter: Counter) -> None:
-    counter.set(Allowance(tokens_per_day=1_000), reply=ReplyAllowance(tokens=600))
+    counter.set(VisitorAllowance(tokens_per_day=1_000), reply=ReplyAllowance(tokens=600))
     first, _ = await counter.begin(), await counter.begin()
     assert "may use what is left" in await counter.refusal()
     await counter.limits.settle(first, Spending(tokens=10))
@@ -269,7 +362,7 @@ async def test_what_is_held_for_a_reply_is_free_again_when_it_used_less(counter:
 async def test_nothing_is_counted_twice_or_held_when_what_is_stored_beside_it_fails(
     counter: Counter, tmp_path: Path
 ) -> None:
-    counter.set(Allowance(messages_per_day=1, runs=1))
+    counter.set(VisitorAllowance(messages_per_day=1, runs=1))
     with pytest.raises(ZeroDivisionError):
         async with counter.limits.reserved(ANNA, "conversation"):
             raise ZeroDivisionError
@@ -281,7 +374,8 @@ async def test_nothing_is_counted_twice_or_held_when_what_is_stored_beside_it_fa
 
 async def test_what_is_left_is_said_of_what_is_scarcest(counter: Counter) -> None:
     counter.set(
-        Allowance(messages_per_day=50, tokens_per_day=10_000, dollars_per_day=1), Allowance(tokens_per_day=20_000)
+        VisitorAllowance(messages_per_day=50, tokens_per_day=10_000, dollars_per_day=1),
+        TotalAllowance(tokens_per_day=20_000),
     )
     assert await counter.limits.left(ANNA) == Left("$1.00 of $1.00 left today", low=False)
     for _ in range(38):
@@ -295,7 +389,7 @@ async def test_what_is_left_is_said_of_what_is_scarcest(counter: Counter) -> Non
 
 
 async def test_nothing_is_said_where_a_day_has_no_limit(counter: Counter) -> None:
-    counter.set(Allowance(messages_per_minute=3))
+    counter.set(VisitorAllowance(messages_per_minute=3))
     assert await counter.limits.left(ANNA) is None
 
 
@@ -440,6 +534,33 @@ async def test_a_reply_ends_before_the_request_that_would_go_beyond_its_limit_an
         assert outcome.sentence == "This reply has reached the limit that is set for its use of the model."
 
 
+@pytest.mark.parametrize(
+    ("own", "limit", "asked"), [(10, "requests=3", 3), (2, "requests=9", 2), (10, "tool_calls=4", 5)]
+)
+async def test_of_the_limits_of_an_agent_and_those_of_the_chat_the_stricter_holds(
+    path: Path, own: int, limit: str, asked: int
+) -> None:
+    class Careful(WrapperAgent[None, str]):
+        @asynccontextmanager
+        async def iter(self, *arguments: Any, **named: Any) -> AsyncIterator[Any]:
+            named["usage_limits"] = UsageLimits(request_limit=own)
+            async with super().iter(*arguments, **named) as run:
+                yield run
+
+    requests = 0
+
+    async def call(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[dict[int, DeltaToolCall]]:
+        nonlocal requests
+        requests += 1
+        yield {0: DeltaToolCall(name="look", json_args="{}", tool_call_id=f"call-{len(messages)}")}
+
+    agent = Agent(FunctionModel(stream_function=call, model_name="caller"))
+    agent.tool_plain(name="look")(lambda: "nothing")
+    async with limited(path, "", limit) as services:
+        await answer(services, ChatAgent(Careful(agent), (ChatModel("caller"),)))
+    assert requests == asked
+
+
 async def test_a_whole_reply_is_kept_also_when_it_went_beyond_its_limit(path: Path, model: Model) -> None:
     model.may_end.set()
     async with limited(path, "", "tokens=1") as services:
@@ -452,7 +573,15 @@ async def test_a_whole_reply_is_kept_also_when_it_went_beyond_its_limit(path: Pa
 # On the page
 
 
-def test_a_page_says_what_is_left_and_why_a_message_was_refused(start_chat: Callable[..., Chat]) -> None:
+@pytest.fixture(scope="module")
+def limited_chat(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chat]:
+    limits = ("--visitor-limits", "messages_per_day=2", "--address-limits", "visitors_per_hour=2")
+    chat = Chat(tmp_path_factory.mktemp("limited"), "--agent", "tests.scripted:agent", *limits)
+    yield chat
+    chat.kill()
+
+
+def test_a_page_says_what_is_left_and_why_a_message_was_refused(limited_chat: Chat) -> None:
     new: Status = {"conversation": None}
 
     async def use_up(chat: Chat) -> None:
@@ -467,7 +596,35 @@ def test_a_page_says_what_is_left_and_why_a_message_was_refused(start_chat: Call
             assert status["refused"] == 3
             assert len(messages) == 4
 
-    asyncio.run(use_up(start_chat("--agent", "tests.scripted:agent", "--visitor-limits", "messages_per_day=2")))
+    asyncio.run(use_up(limited_chat))
+
+
+def test_messages_that_come_at_the_same_time_do_not_share_what_is_left_for_one(limited_chat: Chat) -> None:
+    async def flood(chat: Chat) -> list[int]:
+        async with httpx.AsyncClient(base_url=chat.url, timeout=PATIENCE) as anna:
+            await anna.get("/parley/api/about")
+            (await anna.post("/parley/api/conversations", json={"text": "echo one"})).raise_for_status()
+            answers = await asyncio.gather(
+                *(anna.post("/parley/api/conversations", json={"text": "echo two"}) for _ in range(10))
+            )
+            listed = (await anna.get("/parley/api/conversations")).json()["conversations"]
+            assert len(listed) == 2
+            return sorted(answer.status_code for answer in answers)
+
+    assert asyncio.run(flood(limited_chat)) == [200] + [429] * 9
+
+
+def test_who_throws_the_cookie_away_is_known_by_the_address_that_a_proxy_saw(limited_chat: Chat) -> None:
+    async def come(address: str) -> int:
+        async with httpx.AsyncClient(base_url=limited_chat.url, headers={"x-forwarded-for": address}) as new:
+            await new.get("/parley/api/about")
+            return (await new.post("/parley/api/conversations", json={"text": "echo"})).status_code
+
+    async def come_often() -> list[int]:
+        seen = ("8.8.8.8", "8.8.8.8", "8.8.8.8", "9.9.9.9, 8.8.8.8", "8.8.4.4, 127.0.0.1", "2620:fe::1", "2620:fe::2")
+        return [await come(address) for address in (*seen, "2620:fe::3", "2620:fe:0:1::1")]
+
+    assert asyncio.run(come_often()) == [200, 200, 429, 429, 200, 200, 200, 429, 200]
 
 
 def test_a_chat_that_others_reach_has_limits_and_one_on_this_machine_has_none(tmp_path: Path) -> None:

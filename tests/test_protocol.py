@@ -120,7 +120,7 @@ def test_what_an_api_client_sends_of_another_conversation_tells_and_changes_noth
                     messages, seen = await ben.last(name, *data, conversation_of(status) | more)
                     assert messages == []
                     assert seen["notice"] == "This conversation does not exist. Here is a new chat."
-                await ben.post("stop", conversation_of(status))
+                await ben.post("page_stop", conversation_of(status))
                 painted = [shown(messages) async for messages, _ in frames]
             assert painted[-1] == ["slow 10", words(10)]
 

@@ -56,6 +56,7 @@ def test_every_setting_can_be_given_as_a_variable_and_as_a_flag(directory: Path)
         "titles": "false",
         "show_system": "true",
         "visitor_limits": "messages_per_day=20, runs=off",
+        "address_limits": "visitors_per_hour=5",
         "total_limits": "dollars_per_day=2.5",
         "reply_limits": "off",
     }

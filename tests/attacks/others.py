@@ -96,18 +96,58 @@ def examples(things: Things, his: Things) -> list[Call]:
     return [([value], None) for value in (-1, 10**9, things.conversation, [things.upload], _file(things.upload))]
 
 
+def no_calls(things: Things, his: Things) -> list[Call]:
+    return []
+
+
+def with_each(*more: object) -> Callable[[Things, Things], list[Call]]:
+    """A function that takes a conversation first, with each of hers."""
+
+    def calls(things: Things, his: Things) -> list[Call]:
+        return [([each, *more], None) for each in (things.conversation, things.waiting, things.writing)]
+
+    return calls
+
+
+def sending_by_name(things: Things, his: Things) -> list[Call]:
+    return [(["stolen", each, None], None) for each in (things.conversation, things.waiting, things.writing)]
+
+
+def deciding_by_name(things: Things, his: Things) -> list[Call]:
+    calls = _decided(things)["calls"]
+    return [([each, things.token, calls], None) for each in (things.waiting, things.conversation, his.conversation)]
+
+
+def searching(things: Things, his: Things) -> list[Call]:
+    return [([query], None) for query in (*QUERIES[:8], things.conversation, things.entry)]
+
+
 FUNCTIONS: dict[str, Callable[[Things, Things], list[Call]]] = {
     "chat": sending,
     "watch": watching,
     "watch_1": watching,
     "act": acting,
-    "decide": deciding,
+    "page_decide": deciding,
     "example": clicking,
     "load_example": examples,
     "option": clicking,
     "choose": choosing,
     "choice_of": looking,
-    "stop": looking,
+    "page_stop": looking,
+    # Those that programs call.
+    "about": no_calls,
+    "list": with_each(False, 50),
+    "read": with_each(None, 20),
+    "send": sending_by_name,
+    "follow": with_each(),
+    "decide": deciding_by_name,
+    "stop": with_each(),
+    "search": searching,
+    "rename": with_each("stolen"),
+    "move": with_each("pinned"),
+    "delete": with_each(),
+    "restore": with_each(),
+    "export": with_each("markdown"),
 }
 """What is tried with each function of the page, by its name, with Anna's things or missing ones, and Ben's own."""
 
