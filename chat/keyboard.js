@@ -93,7 +93,7 @@ const parleyKeyboard = (() => {
   }
 
   function show() {
-    if (document.getElementById("shortcuts")) return;
+    document.getElementById("shortcuts")?.remove(); // One that was just closed, and does not know it yet.
     const close = make("button", { type: "button", ariaLabel: "Close", textContent: "×" });
     const allowed = make("input", { type: "checkbox", checked: parleyLocal.getItem(KEPT) !== "off" });
     const dialog = make(

@@ -60,6 +60,12 @@ logger = logging.getLogger(__name__)
 CHECKPOINT_SECONDS = 0.1
 """How long what a run has written may stay in memory only."""
 
+GULP_SECONDS = 0.1
+"""How long a reply is taken in before those without a word yet come first again, while there are any,"""
+
+GIVE_WAY_SECONDS = 0.2
+"""and how long they do. What its model says meanwhile waits in the model's connection."""
+
 GRACE_SECONDS = 1.0
 """How long a run that was told to stop may take. After that its task is left behind: a tool's thread can't be ended."""
 
@@ -671,18 +677,35 @@ class Runs:
                 **arguments,
             ) as events:
                 run.asked = True
+                giving_way = self._giving_way()
                 async for event in events:
                     if isinstance(event, AgentRunResultEvent):
                         output: object = event.result.output
                         deferred = output if isinstance(output, DeferredToolRequests) else None
                         return _Ending(event.result.new_messages(), event.result.usage, deferred, whole=True)
                     self._take_in(run, events, event)
+                    await giving_way()
         except RunCancelled as cancelled:
             return _Ending(cancelled.new_messages(), cancelled.usage)
         except Exception as error:  # The agent's own code can raise anything; the turn must end well all the same.
             messages, usage = _left_by(events, run)
             return _Ending(messages, usage, error=error)
         raise AssertionError("A run ends with its result or an error.")
+
+    def _giving_way(self) -> Callable[[], Awaitable[None]]:
+        """What a reply does after each event: mostly nothing, now and then let others say their first word."""
+        clock = asyncio.get_running_loop().time
+        since = clock()
+
+        async def give_way() -> None:
+            nonlocal since
+            if clock() - since < GULP_SECONDS:
+                return
+            if self.silent:
+                await asyncio.sleep(GIVE_WAY_SECONDS)
+            since = clock()
+
+        return give_way
 
     def _take_in(self, run: Run, events: AgentRunEvents[Any], event: AgentStreamEvent) -> None:
         if isinstance(event, ToolResultEvent):

@@ -328,6 +328,22 @@ async def test_a_watcher_that_never_looks_again_slows_nothing(services: Services
     assert rest[-1].messages[-1]["content"][0]["text"].endswith("999 ")
 
 
+async def test_a_reply_goes_on_beside_one_whose_model_says_nothing(
+    services: Services, pen: Pen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs_module, "GULP_SECONDS", 0)  # It gives way at each word.
+    mute = Pen()
+    silent = await services.runs.send(BEN, None, "Say nothing.", mute.chat_agent)
+    await soon(mute.asked.get())
+    run = await services.runs.send(ANNA, None, "Say all.", pen.chat_agent)
+    pen.end("One, ", "two, ", "three.")
+    await done(run)
+    assert text_of(run) == "One, two, three."
+    assert not silent.done
+    mute.end("Nothing.")
+    await done(silent)
+
+
 async def test_a_model_is_given_the_newest_messages_and_all_are_kept(path: Path, pen: Pen) -> None:
     async with open_services(Settings(database=path, history=4)) as services:
         run = None

@@ -188,11 +188,13 @@ class Page:
         self._listing: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Take the cookie and learn what the page can call."""
+        """Take the cookie, learn what the page can call, and load what it shows first: nothing yet."""
         async with self._request("GET", "/config") as (headers, lines):
             self._cookie = headers["set-cookie"].partition(";")[0]
             config = json.loads(b"".join([line async for line in lines]))
         self._functions = {function["api_name"]: function["id"] for function in config["dependencies"]}
+        async for _ in self.call("watch", {}):
+            pass
 
     async def follow(self) -> None:
         """Keep the announcements open, as each tab does."""
@@ -221,7 +223,7 @@ class Page:
         person.frames += b'"process_generating"' in line
         if person.conversation is None and b'"conversation":"' in line:
             person.conversation = _after(line, b'"conversation":"', b'"').decode()
-            self._listing = asyncio.create_task(self._list())
+            self._listing = asyncio.create_task(self._list(person.conversation))
         if person.first is None:
             if b"number " in line:
                 person.places.append(int(_after(line, b"number ", b" ")))
@@ -230,13 +232,15 @@ class Page:
         if person.last is None and self._last in line:
             person.last = now
 
-    async def _list(self) -> None:
+    async def _list(self, conversation: str) -> None:
         await asyncio.sleep(LIST_SECONDS)
-        await self._post("conversations")
+        async with self._request("GET", f"/parley/conversations?id={conversation}") as (_, lines):
+            async for _ in lines:
+                pass
 
     async def call(self, name: str, *data: Any) -> AsyncIterator[bytes]:
         """The server's messages about one event of the page, until it is completed."""
-        await self._post(name, *data, address="/gradio_api/queue/join")
+        await self._join(name, *data)
         async with self._request("GET", f"/gradio_api/queue/data?session_hash={self._session}") as (_, lines):
             async for line in lines:
                 if line.startswith(b"data:"):
@@ -244,9 +248,9 @@ class Page:
                     if b'"process_completed"' in line:
                         return
 
-    async def _post(self, name: str, *data: Any, address: str = "/gradio_api/run/predict") -> None:
+    async def _join(self, name: str, *data: Any) -> None:
         event = {"data": data, "fn_index": self._functions[name], "session_hash": self._session}
-        async with self._request("POST", address, json.dumps(event).encode()) as (_, lines):
+        async with self._request("POST", "/gradio_api/queue/join", json.dumps(event).encode()) as (_, lines):
             async for _ in lines:
                 pass
 

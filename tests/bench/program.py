@@ -60,6 +60,7 @@ def serving(command: Sequence[str], port: int, *, log: Path | None = None, **env
     # An installed logfire would load itself into every pydantic model.
     quiet = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "PYDANTIC_DISABLE_PLUGINS": "__all__"}
     quiet["CHAT_TITLES"] = "false"  # No other chat asks its model for them.
+    quiet["CHAT_LOCAL"] = "false"  # Each page is somebody else's.
     told = {"PYTHONPROFILEIMPORTTIME": "1"} if log else {}
     inherited = {
         name: value for name, value in os.environ.items() if not name.startswith(("CHAT_", "GRADIO_", "PYTHON"))
