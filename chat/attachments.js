@@ -27,6 +27,22 @@ const parleyAttachments = (() => {
     picker().dispatchEvent(new Event("change"));
   }
 
+  // A file that was sent before, as the server names it.
+  async function fetched({ name, text, url, type }) {
+    if (text != null) return new File([text], name, { type: "text/plain" });
+    const answer = await fetch(new URL(`${window.gradio_config?.root ?? ""}/${url}`, location.href));
+    if (!answer.ok) throw new Error(answer.statusText);
+    return new File([await answer.blob()], name, { type });
+  }
+
+  async function again(files) {
+    const found = await Promise.allSettled(files.map(fetched));
+    const got = found.map(({ value }) => value).filter(Boolean);
+    if (got.length && picker()) attach(got);
+    if (got.length < files.length || !picker())
+      warn("Not all files could be attached again. What was taken back is kept: bring it back, or attach them yourself.");
+  }
+
   function sift(event, files, always) {
     const refused = files.map(refusal).filter(Boolean);
     if (!picker() || !(refused.length || always)) return;
@@ -42,7 +58,9 @@ const parleyAttachments = (() => {
     requestAnimationFrame(() => {
       document.querySelectorAll("#message .thumbnail-wrapper").forEach((shown, index) => {
         if (!files[index]) return;
-        shown.dataset.name = shown.title = nameOf(files[index]);
+        shown.dataset.name = shown.title = shown.ariaLabel = nameOf(files[index]);
+        shown.role = "group"; // Gradio's list items are in no list.
+        shown.querySelector(".delete-button").ariaLabel = `Remove ${shown.title}`;
       });
     });
   }
@@ -78,5 +96,6 @@ const parleyAttachments = (() => {
     },
     nameOf,
     show,
+    again,
   };
 })();

@@ -96,7 +96,7 @@ def edited_prompt(message: ModelMessage, text: str) -> ModelRequest:
     prompts = [part for part in message.parts if isinstance(part, UserPromptPart)]
     if not isinstance(message, ModelRequest) or not prompts:
         raise PromptRefused("What was spoken can't be edited. Write a message instead.")
-    contents = [item for prompt in prompts for item in _attached(prompt)]
+    contents = attached(message)
     text = prompt_from(text) if text.strip() or not contents else ""
     _check_length(text, contents)
     said = UserPromptPart([*contents, text] if text else contents) if contents else UserPromptPart(text)
@@ -104,11 +104,11 @@ def edited_prompt(message: ModelMessage, text: str) -> ModelRequest:
     return ModelRequest(parts=[*others, said], instructions=message.instructions)
 
 
-def _attached(prompt: UserPromptPart) -> list[UserContent]:
-    """What a prompt holds beside what a person typed."""
-    if isinstance(prompt.content, str):
-        return []
-    return [item for item in prompt.content if not isinstance(item, str | TextContent) or is_text_file(item)]
+def attached(message: ModelMessage) -> list[UserContent]:
+    """What the prompts in a message hold beside what a person typed."""
+    prompts = [part.content for part in message.parts if isinstance(part, UserPromptPart)]
+    contents = [item for content in prompts if not isinstance(content, str) for item in content]
+    return [item for item in contents if not isinstance(item, str | TextContent) or is_text_file(item)]
 
 
 def _file_from(value: object) -> SentFile:

@@ -6,7 +6,8 @@ const parleyDecisions = (send) => {
   const SAID = { approve: "Approved", deny: "Denied", answer: "Answered" };
   let shown = ""; // What the form is for: the state of the conversation.
   let calls = [];
-  let decided = new Map(); // By the call's id.
+  let decided = new Map(); // By the call's id,
+  let begun = new Map(); // and what is not decided yet: the `mode` of its row, and the `text` that was typed there.
   let sent = false;
 
   const form = () => document.getElementById("decisions-form");
@@ -30,14 +31,17 @@ const parleyDecisions = (send) => {
 
   function decide(decisions) {
     if (sent) return;
-    for (const decision of decisions) decided.set(decision.id, decision);
+    for (const decision of decisions) {
+      decided.set(decision.id, decision);
+      begun.delete(decision.id);
+    }
     if (decided.size === calls.length) {
       sent = true;
       document.querySelector("#message textarea")?.focus();
       send({ token: shown, calls: [...decided.values()] });
     }
     paint();
-    if (!sent) form().querySelector("[data-open] button")?.focus();
+    if (!sent) form().querySelector("[data-open] :is(button, input, textarea)")?.focus();
   }
 
   const decision = (call, verdict, more = {}) => ({ id: call.id, fingerprint: call.fingerprint, verdict, ...more });
@@ -52,12 +56,13 @@ const parleyDecisions = (send) => {
     }
   }
 
-  function field(label, rows, text, done, back) {
+  function field(call, label, rows, text, done, back) {
     const box = make(rows > 1 ? "textarea" : "input", {
       "aria-label": label,
       rows: rows > 1 ? rows : null,
       placeholder: rows > 1 ? null : label,
       spellcheck: "false",
+      oninput: () => begun.set(call.id, { ...begun.get(call.id), text: box.value }),
       onkeydown: (event) => {
         if (event.isComposing) return;
         if (event.key === "Escape") back?.();
@@ -66,16 +71,18 @@ const parleyDecisions = (send) => {
         event.preventDefault();
       },
     });
-    box.value = text;
+    box.value = begun.get(call.id)?.text ?? text;
     return box;
   }
 
-  // One row: `mode` is what its buttons are for at the moment.
-  function row(call, mode = "ask") {
+  // One row: its mode is what its buttons are for at the moment.
+  function row(call) {
+    const mode = begun.get(call.id)?.mode ?? "ask";
     const name = named(call);
     const element = make("div", { class: "call", role: "group", "aria-label": name });
     const become = (next) => {
-      const replaced = row(call, next);
+      begun.set(call.id, { mode: next });
+      const replaced = row(call);
       element.replaceWith(replaced);
       replaced.querySelector(next === "ask" ? "button" : "input, textarea")?.focus();
       replaced.scrollIntoView({ block: "nearest" });
@@ -121,7 +128,7 @@ const parleyDecisions = (send) => {
   function deny(element, call, name, become) {
     const done = () => decide([decision(call, "deny", { text: reason.value })]);
     const back = () => become("ask");
-    const reason = field("Why not? (optional)", 1, "", done, back);
+    const reason = field(call, "Why not? (optional)", 1, "", done, back);
     element.append(reason, make("div", { class: "buttons" }, button("Deny", name, done, "main"), button("Back", name, back)));
   }
 
@@ -133,7 +140,7 @@ const parleyDecisions = (send) => {
       if (!problem.textContent) decide([decision(call, "approve", { arguments: text.value })]);
     };
     const rows = Math.min(12, Math.max(3, call.arguments.split("\n").length));
-    const text = field(`Arguments of ${name}, as JSON`, rows, call.arguments, done, back);
+    const text = field(call, `Arguments of ${name}, as JSON`, rows, call.arguments, done, back);
     const approve = button("Approve as edited", name, done, "main");
     element.append(text, problem, make("div", { class: "buttons" }, approve, button("Back", name, back)));
   }
@@ -144,7 +151,7 @@ const parleyDecisions = (send) => {
       else text.focus();
     };
     const label = call.kind === "question" ? "Your answer" : "The result, as JSON or text";
-    const text = field(`${label}: ${name}`, 2, "", done, null);
+    const text = field(call, `${label}: ${name}`, 2, "", done, null);
     text.placeholder = label;
     const send = button(call.kind === "question" ? "Answer" : "Give result", name, done, "main");
     element.append(text, make("div", { class: "buttons" }, send, button("Decline", name, () => become("deny"))));
@@ -177,7 +184,7 @@ const parleyDecisions = (send) => {
       const next = pending?.length ? token : "";
       if (next === shown && !sent) return;
       // Those for the same that were sent were refused.
-      [shown, calls, decided, sent] = [next, next ? pending : [], new Map(), false];
+      [shown, calls, decided, begun, sent] = [next, next ? pending : [], new Map(), new Map(), false];
       paint();
     },
   };

@@ -1,4 +1,4 @@
-// Conversations out and in: what the menu of a conversation and the end of the sidebar offer for it. All of it is done by
+// Conversations out and in: what the menu of a conversation and the one below the list offer for it. All of it is done by
 // the server's own routes; here are the dialogs. What a person wrote is set as text.
 
 (() => {
@@ -145,7 +145,7 @@
       const copy = button("Copy", () => copyOut(link, copy), "main");
       link.onfocus = () => link.select();
       const line = element("div", { className: "line" }, link, copy);
-      show(line, paragraph("Keep it: it is not shown again. “Shared links”, below your conversations, ends it.", "note"));
+      show(line, paragraph("Keep it: it is not shown again. “Shared links”, under “More” below your conversations, ends it.", "note"));
       copy.focus();
     }
   }

@@ -68,15 +68,13 @@ const parleyMessageBar = (status, act, address, warn) => {
 
   function withModel(turn) {
     if (models.length < 2) return null;
-    const options = models.map((model) => make("option", { value: model }, model));
     const label = "Retry with another model";
-    const chooser = make(
-      "select",
-      { "aria-label": label, title: label, onchange: () => act({ do: "retry", entry: turn.prompt, model: chooser.value }) },
-      make("option", { value: "", selected: "", disabled: "", hidden: "" }, label),
-      ...options,
-    );
-    return make("span", { class: "chooser" }, icon("more"), chooser);
+    const items = models.map((model) => ({ label: model, act: () => act({ do: "retry", entry: turn.prompt, model }) }));
+    const made = button("more", label, () => parleyMenu.open(made, label, items, "Retry with"));
+    made.classList.add("narrow");
+    made.ariaHasPopup = "menu";
+    made.ariaExpanded = "false";
+    return made;
   }
 
   const root = () => window.gradio_config?.root ?? "";
@@ -149,9 +147,18 @@ const parleyMessageBar = (status, act, address, warn) => {
   const forked = (entry) => (entry ? button("fork", "Fork from here", () => act({ do: "fork", entry })) : null);
   const linked = (entry) => button("link", "Copy link", (event) => copyLink(entry, event));
 
+  // What a fork at a prompt begins with.
+  function unanswered(turn) {
+    const made = button("retry", "Get a reply", () => act({ do: "retry", entry: turn.prompt }));
+    made.classList.add("worded");
+    made.append("Get a reply");
+    return made;
+  }
+
   function ofPrompt(turn, newest) {
     return [
       versions(turn, "prompt", turn.asked),
+      newest && turn.reply_at == null ? unanswered(turn) : null,
       button("edit", "Edit", () => edit(turn.prompt)),
       newest ? button("take back", "Take back", () => takeBack(turn.prompt)) : null,
       forked(turn.prompt),
@@ -172,14 +179,16 @@ const parleyMessageBar = (status, act, address, warn) => {
     ];
   }
 
-  async function textOf(entry) {
+  // What a prompt says, and its files; nothing when it is gone.
+  async function read(entry) {
     const answer = await fetch(pathOf("prompts", entry));
-    return answer.ok ? (await answer.json()).text : null;
+    return answer.ok ? answer.json() : null;
   }
 
   async function edit(entry) {
-    const text = await textOf(entry);
-    if (text === null) return;
+    const said = await read(entry);
+    if (!said) return;
+    const { text } = said;
     editing = { entry, conversation: status().conversation, text, blank: !text.trim() };
     place();
     const typed = document.querySelector(".message-edit textarea");
@@ -188,8 +197,8 @@ const parleyMessageBar = (status, act, address, warn) => {
   }
 
   async function takeBack(entry) {
-    const text = await textOf(entry);
-    if (text !== null) act({ do: "take back", entry }, text);
+    const said = await read(entry);
+    if (said) act({ do: "take back", entry }, said);
   }
 
   function form() {
@@ -200,7 +209,7 @@ const parleyMessageBar = (status, act, address, warn) => {
       onkeydown: (event) => {
         if (event.isComposing) return;
         if (event.key === "Escape") cancel();
-        else if (event.key === "Enter" && !event.shiftKey) save();
+        else if (event.key === "Enter" && !event.shiftKey) send();
         else return;
         event.preventDefault();
         event.stopPropagation();
@@ -208,7 +217,7 @@ const parleyMessageBar = (status, act, address, warn) => {
     });
     typed.value = editing.text;
     const entry = editing.entry;
-    const save = () => (editing.sent = act({ do: "edit", entry, text: typed.value }));
+    const send = () => (editing.sent = act({ do: "edit", entry, text: typed.value }));
     function cancel() {
       editing = null;
       place();
@@ -218,11 +227,11 @@ const parleyMessageBar = (status, act, address, warn) => {
       "div",
       {},
       make("button", { type: "button", onclick: cancel }, "Cancel"),
-      make("button", { type: "submit", class: "main" }, "Save"),
+      make("button", { type: "submit", class: "main" }, "Send"),
     );
     const submitted = (event) => {
       event.preventDefault();
-      save();
+      send();
     };
     const blank = editing.blank ? "" : null;
     return make("form", { class: "message-edit", "data-entry": entry, "data-blank": blank, onsubmit: submitted }, typed, buttons);
@@ -282,7 +291,7 @@ const parleyMessageBar = (status, act, address, warn) => {
   }
 
   return {
-    textOf,
+    textOf: async (entry) => (await read(entry))?.text ?? null,
     // Gradio makes the box some time after the page's script.
     start(itsModels) {
       models = itsModels;

@@ -12,7 +12,7 @@ const parley = (() => {
   let asked = null; // The same, until it is shown.
   let chosenFor = null; // The conversation whose choices the form shows.
   let chosen = null; // The decisions on their way.
-  let action = null; // What is done at a message, on its way: `wanted`, when it was `sent`, and a text it gives back.
+  let action = null; // What is done at a message, on its way: `wanted`, when it was `sent`, and what it gives back.
 
   // What is typed outlives a reload, which Gradio makes by itself after a lost connection.
   const draft = {
@@ -47,9 +47,9 @@ const parley = (() => {
   // Nothing is done twice: what was begun is done, or never arrived.
   const acting = () => action && Date.now() - action.sent < 5000;
 
-  function act(wanted, text = null) {
+  function act(wanted, back = null) {
     if (pending || status().phase !== "idle" || acting()) return null;
-    action = { wanted, text, sent: Date.now() };
+    action = { wanted, back, sent: Date.now() };
     if (wanted.do !== "switch") scroll.follow();
     parleyMessageBar.trigger("submit");
     return action.sent;
@@ -57,17 +57,18 @@ const parley = (() => {
 
   function settleAction({ acted, failed, opened }) {
     if (!action || acted !== action.sent) return;
-    const { text } = action;
+    const { back } = action;
     action = null;
     if (failed) return;
     if (opened && opened !== inAddress()) {
       setAddress(opened, "pushState");
       listen();
-    }
-    if (text) {
-      returned = { text, files: [] };
+    } else leaveMessage();
+    if (back?.text) {
+      returned = { text: back.text, files: [] };
       trigger("clear");
     }
+    if (back?.files.length) parleyAttachments.again(back.files);
   }
 
   // What the server knows better needn't travel to it.
@@ -80,6 +81,11 @@ const parley = (() => {
       else address.searchParams.delete(name);
     }
     history[change](null, "", address);
+  }
+
+  // Who has gone on from the message that the address names doesn't want to be there again after a reload.
+  function leaveMessage() {
+    if (messageInAddress()) setAddress(inAddress(), "replaceState");
   }
 
   function refresh() {
@@ -120,7 +126,7 @@ const parley = (() => {
       if (conversation && !inAddress()) {
         setAddress(conversation, "pushState");
         listen();
-      }
+      } else leaveMessage();
     }
   }
 

@@ -6,14 +6,19 @@ const parleyScroll = (status, ask) => {
   const SHOWN = 120; // and how many may be shown: what an update costs does not grow with what was read.
   const EDGE_PX = 800; // How near an end is, so that what comes next is there before it is needed.
   const END_PX = 50;
+  const URGE_MS = 500;
   let box = null;
   let following = true;
-  let height = 0; // How far down it was scrolled when last looked at.
+  let height = 0; // How far down it was scrolled when last looked at,
+  let room = ""; // and how much there was to see, in how much room.
+  let urged = 0; // When somebody last did what scrolls up.
   let due = 0; // The frame before which to keep the place.
   let place = null; // The message at the top of what is seen: its position, its number there, and its height on the page.
   let target = null; // The message that was asked for by its address, as long as nobody scrolls.
 
   const messages = () => [...box.querySelectorAll("[data-testid=user], [data-testid=bot]")];
+  const urging = () => Date.now() - urged < URGE_MS;
+  const sizes = () => `${box.scrollHeight} ${box.clientHeight}`;
   const top = (element) => element.getBoundingClientRect().top;
   const sum = (numbers) => numbers.reduce((total, number) => total + number, 0);
 
@@ -42,6 +47,7 @@ const parleyScroll = (status, ask) => {
     if (shown.length === sum(counts)) place = placeOf(shown);
     else if (place) place.top -= box.scrollTop - height; // The chatbot and the status are not of one frame.
     height = box.scrollTop;
+    room = sizes();
     const below = box.scrollHeight - height - box.clientHeight;
     document.body.dataset.below = last != null || below > 2 * box.clientHeight ? "yes" : "no";
     return below;
@@ -58,11 +64,14 @@ const parleyScroll = (status, ask) => {
     return { position, number, top: top(seen) };
   }
 
-  // Whether the end is followed. While messages come in it moves away by itself: only going up leaves it.
+  // Whether the end is followed. While messages come in it moves away by itself, and what gets shorter for a moment moves
+  // up by itself: only somebody who goes up leaves it, and who comes down to it is back.
   function lead() {
     const below = box.scrollHeight - box.scrollTop - box.clientHeight;
-    if (status().last != null || (box.scrollTop < height && below > 1)) following = false;
-    else following ||= below < END_PX;
+    const [up, down] = [box.scrollTop < height, box.scrollTop > height];
+    if (up && urging()) urged = Date.now(); // It goes on for a while after the hand has left.
+    if (status().last != null || (up && below > 1 && (urging() || sizes() === room))) following = false;
+    else if (below < END_PX && (down || !urging())) following = true;
   }
 
   function scrolled() {
@@ -115,7 +124,11 @@ const parleyScroll = (status, ask) => {
       };
       new MutationObserver(observe).observe(box, { childList: true, subtree: true, characterData: true });
       observe();
+      resized.observe(box);
       box.addEventListener("scroll", scrolled, { passive: true });
+      box.addEventListener("wheel", ({ deltaY }) => (urged = deltaY < 0 ? Date.now() : 0), { passive: true });
+      box.addEventListener("touchmove", () => (urged = Date.now()), { passive: true });
+      box.addEventListener("keydown", ({ key }) => ["PageUp", "ArrowUp", "Home", " "].includes(key) && (urged = Date.now()));
     },
   };
 };

@@ -23,7 +23,7 @@ const parleySidebar = (() => {
     { label: () => "Delete", act: remove, danger: true },
   ];
 
-  // What is offered at the list's end: `label` and `act`. Other scripts may add to it, before the page is there.
+  // What the menu below the list offers: `label` and `act`. Other scripts may add to it, before the page is there.
   const foot = [];
 
   const known = new Map(); // What the server lists, by id.
@@ -139,7 +139,7 @@ const parleySidebar = (() => {
       if (title !== last) wanted.push(element("h2", { textContent: (last = title) }));
       wanted.push(rowOf(conversation));
     }
-    if (!conversations.length) wanted.push(element("p", { textContent: archived ? "Nothing is archived." : "" }));
+    if (!conversations.length) wanted.push(element("p", { textContent: archived ? "Nothing is archived." : "What you talk about will be listed here." }));
     place(wanted);
     for (const id of shown.keys()) if (!known.has(id)) shown.delete(id);
     mark();
@@ -199,39 +199,8 @@ const parleySidebar = (() => {
   function openMenu(button, id) {
     const conversation = known.get(id);
     if (!conversation) return;
-    const items = menu.map(({ label, act, danger }) => {
-      const item = element("button", { type: "button", role: "menuitem", tabIndex: -1, textContent: label(conversation) });
-      if (danger) item.className = "danger";
-      item.onclick = () => {
-        opened.hidePopover();
-        button.focus();
-        act(conversation);
-      };
-      return item;
-    });
-    const opened = element("div", { id: "conversation-menu", role: "menu", popover: "auto" }, ...items);
-    opened.ariaLabel = button.ariaLabel;
-    opened.addEventListener("toggle", ({ newState }) => {
-      button.ariaExpanded = String(newState === "open");
-      if (newState === "closed") opened.remove();
-    });
-    opened.addEventListener("keydown", (event) => onMenuKey(event, items, button));
-    document.querySelector("main.contain").append(opened); // What is on a page belongs to one of its landmarks.
-    opened.showPopover();
-    const { left, bottom, top } = button.getBoundingClientRect();
-    const [width, height] = [opened.offsetWidth, opened.offsetHeight];
-    opened.style.left = `${Math.max(8, Math.min(left, innerWidth - width - 8))}px`;
-    opened.style.top = `${bottom + height + 8 > innerHeight ? Math.max(8, top - height - 4) : bottom + 4}px`;
-    items[0].focus();
-  }
-
-  function onMenuKey(event, items, button) {
-    const at = items.indexOf(document.activeElement);
-    const to = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: -1 }[event.key];
-    if (to !== undefined) items.at(to % items.length).focus();
-    else if (event.key === "Tab") event.currentTarget.hidePopover();
-    else if (event.key === "Escape") button.focus();
-    if (to !== undefined) event.preventDefault();
+    const items = menu.map(({ label, act, danger }) => ({ label: label(conversation), act: () => act(conversation), danger }));
+    parleyMenu.open(button, button.ariaLabel, items);
   }
 
   // ---- What the menu does.
@@ -332,8 +301,10 @@ const parleySidebar = (() => {
       const end = element("div", { className: "end" });
       const other = element("button", { type: "button", className: "archived", textContent: "Archived" });
       other.onclick = () => switchList(other);
-      const offered = foot.map(({ label, act }) => element("button", { type: "button", textContent: label, onclick: act }));
-      list.after(end, element("div", { className: "foot" }, other, ...offered));
+      const offers = element("button", { type: "button", textContent: "More", ariaHasPopup: "menu", ariaExpanded: "false" });
+      offers.onclick = () => parleyMenu.open(offers, "More", foot);
+      list.after(end);
+      list.parentElement.after(element("div", { className: "foot" }, other, offers));
       document.body.append(element("div", { id: "undo" }));
       list.addEventListener("click", onClick);
       const watching = new IntersectionObserver((entries) => {

@@ -66,7 +66,7 @@ def render_sidebar(*, signs_in: bool) -> None:
         gr.HTML(
             value="",
             # The script makes what is in it, as text: what a person wrote never becomes markup.
-            html_template="<nav aria-label='Conversations'></nav>",
+            html_template="<div class='list'><nav aria-label='Conversations'></nav></div>",
             apply_default_css=False,
             js_on_load="parleySidebar.start(element, trigger)",
             elem_id="conversations",

@@ -12,7 +12,12 @@ const parleySpoken = (() => {
     log.setAttribute("aria-live", "off");
     log.setAttribute("aria-label", "Conversation");
     log.tabIndex = 0; // It scrolls, also where nothing in it can have the focus.
+    group(log);
+    new MutationObserver(() => group(log)).observe(log, { childList: true });
   }
+
+  // Gradio says that the examples are a list, of which they are no items. They are there whenever the chat is empty.
+  const group = (log) => log.querySelector(".examples")?.setAttribute("role", "group");
 
   function sentence(phase, { refused, pending }) {
     if (phase !== "idle") return last.phase === "idle" ? "The reply is being written." : null;

@@ -59,6 +59,8 @@ from chat.view import KEEPALIVE_SECONDS, ShownTurn, Span, View, conversation_id_
 _HERE = Path(__file__).parent
 _PARTS = (
     ("style", "page.css"),
+    ("style", "menu.css"),
+    ("script", "menu.js"),
     ("style", "sidebar.css"),
     ("style", "limits.css"),
     ("style", "search.css"),
@@ -82,6 +84,7 @@ _PARTS = (
     ("script", "keyboard.js"),
     ("style", "spoken.css"),
     ("script", "spoken.js"),
+    ("style", "touch.css"),
     ("script", "search.js"),
     ("script", "page.js"),
 )
@@ -347,6 +350,7 @@ class ChatPage(gr.ChatInterface):
         try:
             view = None
             span, show_system = Span.from_page(status.get("span")), self._settings.show_system
+            await self._show_version(services, owner, status, span)
             async for view in watch(services, owner, status.get("conversation"), span, show_system=show_system):
                 if self._watching.get(key) is not mine:
                     yield SKIP  # What an event yields last is painted once more when it ends.
@@ -359,6 +363,13 @@ class ChatPage(gr.ChatInterface):
         finally:
             if self._watching.get(key) is mine:
                 del self._watching[key]
+
+    async def _show_version(self, services: Services, owner: Owner, status: Status, span: Span) -> None:
+        """Have the version shown that has the message a page asks for by its address, unless another is written."""
+        if span.around is None:
+            return
+        with suppress(ConversationBusy, ConversationMissing, MessageMissing, DatabaseUnavailable):
+            await services.versions.show(owner, _conversation(status), span.around)
 
     async def example(self, status: Status, request: gr.Request, data: gr.SelectData) -> AsyncGenerator[Frame, None]:
         """Send the example that was clicked."""

@@ -211,7 +211,9 @@ async def _stored(
     entries = entries[_beginning(entries, span) :]
     pending = pending_calls(record.deferred_tool_requests) if run is None else []
     waiting = frozenset(call.id for call in pending)
-    messages = await _shown(services, entries, run, replace(showing, waiting=waiting), newest=last == end)
+    forked = record.forked_at == record.head_id
+    showing = replace(showing, waiting=waiting)
+    messages = await _shown(services, entries, run, showing, newest=last == end, forked=forked)
     turns = await services.versions.turns(record, entries, last - len(entries) + 1) if run is None else Turns()
     ratings = await services.feedback.of(owner, [turn.reply for turn in turns.shown if turn.reply])
     outer = _outer(messages)
@@ -272,12 +274,19 @@ def _spent(record: ConversationRecord) -> str:
 
 
 async def _shown(
-    services: Services, entries: Sequence[ConversationEntry], run: Run | None, showing: Showing, *, newest: bool
+    services: Services,
+    entries: Sequence[ConversationEntry],
+    run: Run | None,
+    showing: Showing,
+    *,
+    newest: bool,
+    forked: bool,
 ) -> list[GradioMessage]:
+    """What is shown of these entries. `forked` says that nothing was tried yet after the fork that ends with them."""
     noted = [entry.id for entry in entries]
     at_rest = newest and run is None
     turn = _last_turn(entries)
-    outcomes = await outcomes_of(services, entries, at_rest=at_rest and not showing.waiting)
+    outcomes = await outcomes_of(services, entries, at_rest=at_rest and not showing.waiting and not forked)
     notes = {entry_id: outcome.sentence for entry_id, outcome in outcomes.items()}
     if run is not None:
         notes.pop(run.prompt_id, None)

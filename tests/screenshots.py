@@ -1,17 +1,22 @@
-"""Take the README's pictures of a conversation in which an agent does all that agents do.
+"""Take the README's pictures: of the chat, and of a conversation in which an agent does all that agents do.
 
 python -m tests.screenshots [folder]
 """
 
+import sqlite3
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
 
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from tests.browser import ROOT, Chat, browser_path, open_page, send
+from tests.browser import ROOT, Chat, ask, browser_path, open_page, send
+from tests.showcase import BEFORE, CODE, TRIP
 from tests.workday import picture
 
 COLOURS = 64
@@ -24,22 +29,63 @@ PICTURES = {
     "workday-dark": ("?__theme=dark", 900),
     "workday-phone": ("", 390),
 }
-"""By name: the address, and the width of the window. It is as high as what it shows."""
+"""By name: the address, and the width of the window, of what an agent does. It is as high as what it shows."""
 
 
 def main() -> None:
     """Take all of them."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs"
-    with tempfile.TemporaryDirectory() as directory, sync_playwright() as playwright:
-        chat = Chat(Path(directory), "--agent", "tests.workday:agent")
+    with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=browser_path(playwright), args=["--no-sandbox"])
+        with closing(browser):
+            _take_showcase(browser, folder)
+            _take_workday(browser, folder)
+
+
+def _take_showcase(browser: Browser, folder: Path) -> None:
+    with _serving("tests.showcase:agent") as chat:
+        page = _page(browser, chat.url, 1280)
+        for prompt in BEFORE:
+            ask(page, prompt)
+            page.get_by_role("button", name="New chat").click()
+            expect(page.locator(".bot.message")).to_have_count(0)
+        _date(chat.database)
+        page.goto(chat.url)
+        expect(page.locator("body")).to_have_attribute("data-phase", "idle")
+        ask(page, TRIP)
+        ask(page, CODE)
+        page.locator("#message textarea").blur()
+        page.mouse.move(0, 0)
+        page.wait_for_function("document.getAnimations().length === 0")
+        _keep(page.screenshot(), folder / "screenshot.png")
+
+
+def _date(database: Path) -> None:
+    """Have what was asked before be as old as it should be."""
+    with closing(sqlite3.connect(database)) as connection, connection:
+        for title, days in BEFORE.items():
+            connection.execute(
+                "UPDATE conversation SET updated_at = ? WHERE conversation_id IN "
+                "(SELECT conversation_id FROM title WHERE title = ?)",
+                ((datetime.now(UTC) - timedelta(days=days)).isoformat(timespec="microseconds"), title),
+            )
+
+
+def _take_workday(browser: Browser, folder: Path) -> None:
+    with _serving("tests.workday:agent") as chat:
+        for name, (query, width) in PICTURES.items():
+            page = _page(browser, f"{chat.url}/{query}", width)
+            _plan(page)
+            _keep(page.screenshot(), folder / f"{name}.png")
+
+
+@contextmanager
+def _serving(agent: str) -> Iterator[Chat]:
+    with tempfile.TemporaryDirectory() as directory:
+        chat = Chat(Path(directory), "--agent", agent)
         try:
-            for name, (query, width) in PICTURES.items():
-                page = _page(browser, f"{chat.url}/{query}", width)
-                _plan(page)
-                _keep(page.screenshot(), folder / f"{name}.png")
+            yield chat
         finally:
-            browser.close()
             chat.kill()
 
 

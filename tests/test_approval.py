@@ -529,6 +529,15 @@ class TestForm:
         settled(page, "denied: Not today.")
         expect(form(page)).to_be_hidden()
 
+    def test_what_is_typed_for_one_call_stays_while_another_is_decided(self, page: Page) -> None:
+        ask(page, "approve two")
+        act(page, "Edit", "send_mail, 1 of 2")
+        arguments = page.get_by_role("textbox", name="Arguments of send_mail, 1 of 2, as JSON")
+        arguments.fill('{"to": "zoe@example.com"}')
+        act(page, "Approve", "send_mail, 2 of 2")
+        expect(form(page)).to_contain_text("1 of 2 decided")
+        expect(arguments).to_have_value('{"to": "zoe@example.com"}')
+
     def test_several_are_decided_one_by_one_or_together_and_nothing_happens_before_the_last(self, page: Page) -> None:
         ask(page, "approve two")
         act(page, "Approve", "send_mail, 1 of 2")

@@ -1,4 +1,4 @@
-"""What a person does with the menu of a conversation and the end of the sidebar, in a browser."""
+"""What a person does with the menu of a conversation and the one below the list, in a browser."""
 
 import json
 import re
@@ -15,6 +15,12 @@ def menu(page: Page, title: str, item: str) -> None:
     row = page.locator("#conversations .conversation").filter(has_text=title)
     row.hover()
     row.get_by_role("button").click()
+    page.get_by_role("menuitem", name=item).click()
+
+
+def more(page: Page, item: str) -> None:
+    """Choose something in the menu below the list."""
+    page.get_by_role("button", name="More", exact=True).click()
     page.get_by_role("menuitem", name=item).click()
 
 
@@ -42,7 +48,7 @@ def test_a_conversation_is_exported_deleted_and_imported_again(page: Page, tmp_p
     menu(page, "tool to be kept", "Delete")
     expect(page.locator("#conversations .conversation")).to_have_count(0)
     with page.expect_file_chooser() as chooser:
-        page.get_by_role("button", name="Import").click()
+        more(page, "Import")
     chooser.value.set_files(files["JSON"])
     expect(dialog(page)).to_contain_text("1 conversation was imported.")
     dialog(page).get_by_role("button", name="Open it").click()
@@ -54,7 +60,7 @@ def test_a_conversation_is_exported_deleted_and_imported_again(page: Page, tmp_p
 
 def test_a_file_that_is_none_is_refused_with_a_sentence(page: Page) -> None:
     with page.expect_file_chooser() as chooser:
-        page.get_by_role("button", name="Import").click()
+        more(page, "Import")
     chooser.value.set_files({"name": "a.json", "mimeType": "application/json", "buffer": b"{"})
     expect(dialog(page)).to_contain_text("This file is damaged")
     page.keyboard.press("Escape")
@@ -64,7 +70,7 @@ def test_a_file_that_is_none_is_refused_with_a_sentence(page: Page) -> None:
 def test_everything_is_one_download_that_says_when_it_is_done(page: Page, tmp_path: Path) -> None:
     ask(page, "echo one")
     with page.expect_download() as download:
-        page.get_by_role("button", name="Export everything").click()
+        more(page, "Export everything")
     download.value.save_as(tmp_path / "all.zip")
     expect(dialog(page)).to_contain_text("All conversations are in your downloads.")
     with zipfile.ZipFile(tmp_path / "all.zip") as zipped:
@@ -97,7 +103,7 @@ def test_a_link_is_made_read_by_somebody_else_listed_and_revoked(
     shared.reload()
     expect(shared.locator("main")).not_to_contain_text("later")
     assert somebody.cookies() == []
-    page.get_by_role("button", name="Shared links").click()
+    more(page, "Shared links")
     expect(dialog(page)).to_contain_text("with thinking")
     dialog(page).get_by_role("button", name="Revoke").click()
     expect(dialog(page)).to_contain_text("You share nothing.")

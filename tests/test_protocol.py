@@ -127,6 +127,26 @@ def test_what_an_api_client_sends_of_another_conversation_tells_and_changes_noth
     asyncio.run(two_visitors())
 
 
+def test_a_link_to_a_message_of_a_version_that_is_not_shown_opens_that_version(chat: Chat) -> None:
+    async def follow() -> None:
+        async with Visitor(chat.url) as visitor:
+            first, status = await visitor.last("chat", "echo one", NEW)
+            prompt, reply = (message["metadata"]["id"].partition(":")[0] for message in first)
+            edit = {"do": "edit", "entry": prompt, "text": "echo two"}
+            edited, _ = await visitor.last("act", conversation_of(status) | {"action": edit})
+            assert shown(edited) == ["echo two", "two"]
+            linked = conversation_of(status) | {"span": {"around": reply}}
+            assert shown((await visitor.last("watch", linked))[0]) == ["echo one", "one"]
+            assert shown((await visitor.last("watch", conversation_of(status)))[0]) == ["echo one", "one"]
+            async with aclosing(visitor.call("chat", "slow 10", conversation_of(status))) as frames:
+                await anext(frames)
+                hidden = conversation_of(status) | {"span": {"around": edited[1]["metadata"]["id"].partition(":")[0]}}
+                messages, _ = await visitor.last("watch", hidden)
+                assert shown(messages)[:2] == ["echo one", "one"]  # What is being written stays in view.
+
+    asyncio.run(follow())
+
+
 def test_a_server_whose_tool_blocks_ends_when_it_is_told_to(start_chat: Callable[..., Chat]) -> None:
     chat = start_chat("--agent", "tests.scripted:agent")
 

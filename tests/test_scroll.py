@@ -168,6 +168,15 @@ def test_a_message_that_is_sent_from_far_up_is_shown_at_the_end_with_its_reply(p
     assert prompts(page)[-2:] == [f"prompt {TURNS - 1}", "echo back at the end"]
 
 
+def test_the_end_stays_in_view_while_a_message_of_several_lines_is_typed(page: Page) -> None:
+    for line in ("one", "two", "three", "four"):
+        page.locator("#message textarea").press_sequentially(line)
+        page.locator("#message textarea").press("Shift+Enter")
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    box = page.locator("#conversation .bubble-wrap")
+    assert box.evaluate("(box) => box.scrollHeight - box.scrollTop - box.clientHeight") <= 1
+
+
 def test_who_reads_further_up_is_left_there_while_a_reply_is_written(page: Page) -> None:
     send(page, "long 300")
     expect(page.get_by_text("word3")).to_be_visible()

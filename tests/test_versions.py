@@ -30,6 +30,7 @@ from tests.test_approval import Office, decide, decision, paused
 from tests.test_runs import ANNA, BEN, Pen, answer, done, options, shown, stored
 from tests.test_runs import settings as chat_settings
 from tests.test_view import Work
+from tests.workday import picture
 
 
 class Writer:
@@ -576,6 +577,17 @@ class TestForking:
         await answer(services, writer.agent, "go on", fork)
         assert await stored(services, fork) == ["hello", "reply 1", "go on", "reply 3"]
 
+    async def test_a_fork_at_a_prompt_shows_it_as_it_is_and_it_can_be_answered(
+        self, services: Services, writer: Writer
+    ) -> None:
+        run = await answer(services, writer.agent, "hello")
+        fork = await services.versions.fork(ANNA, run.conversation_id, run.prompt_id)
+        view = await shown(services, fork)
+        assert [message["content"][0]["text"] for message in view.messages] == ["hello"]
+        assert view.turns[-1].reply_at is None
+        await done(await services.runs.retry(ANNA, fork, writer.agent, run.prompt_id))
+        assert await stored(services, fork) == ["hello", "reply 2"]
+
     async def test_a_call_that_waits_is_not_forked_so_that_it_is_never_made_twice(self, services: Services) -> None:
         run, _ = await paused(services, Office([("send", {"to": "ann"})]))
         entries = await services.store.load_entries(run.conversation_id) or []
@@ -630,6 +642,31 @@ class TestOnThePage:
         expect(page.locator(".bot.message")).to_have_text("the only one")
         expect(page.get_by_role("button", name="Bring it back")).not_to_be_visible()
 
+    def test_what_is_taken_back_has_its_files_again(self, page: Page) -> None:
+        page.locator("#message input[type=file]").set_input_files(
+            [
+                {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"some notes"},
+                {"name": "map.png", "mimeType": "image/png", "buffer": picture()},
+            ]
+        )
+        expect(page.locator("#message .thumbnail-wrapper")).to_have_count(2)
+        ask(page, "files")
+        before = replies(page)
+        page.get_by_label("Take back").click()
+        expect(page.locator("#message .thumbnail-wrapper")).to_have_count(2)
+        expect(page.locator("#message textarea")).to_have_value("files")
+        page.locator("#message textarea").press("Enter")
+        expect(page.locator(".bot.message")).to_contain_text("some notes")
+        assert replies(page) == before
+
+    def test_a_fork_at_a_prompt_is_answered_on_demand(self, page: Page) -> None:
+        ask(page, "echo one")
+        row(page, "echo one").get_by_label("Fork from here").click()
+        expect(page.locator("#conversations")).to_contain_text("echo one (fork)")
+        expect(page.locator(".bot.message")).to_have_count(0)
+        page.get_by_role("button", name="Get a reply").click()
+        expect(page.locator(".bot.message")).to_have_text(["one"])
+
     def test_a_fork_opens_and_the_conversation_stays_as_it_was(self, page: Page) -> None:
         ask(page, "echo one")
         ask(page, "echo two")
@@ -646,7 +683,7 @@ class TestOnThePage:
         ask(page, "echo one")
         row(page, "echo one").get_by_label("Edit").click()
         page.get_by_label("Edit the message").fill(" ")
-        page.get_by_role("button", name="Save").click()
+        page.locator(".message-edit").get_by_role("button", name="Send").click()
         expect(page.locator(".toast-wrap")).to_contain_text("Type a message first.")
         page.get_by_label("Edit the message").press("Escape")
         expect(page.get_by_label("Edit the message")).to_have_count(0)
@@ -660,6 +697,8 @@ class TestOnThePage:
         page.wait_for_function("navigator.clipboard.readText().then((text) => text.includes('&m='))")
         linked = open_page(visitor, page.evaluate("navigator.clipboard.readText()"))
         expect(linked.locator(".bot-row.found")).to_contain_text("one")
+        ask(linked, "echo two")
+        assert "m=" not in linked.url  # Else a reload would lead back to it.
 
 
 @pytest.fixture(scope="module")
