@@ -5,8 +5,11 @@ import ipaddress
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-FORWARDING = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip")
-"""The headers by which a proxy or a tunnel says that it asks for somebody else."""
+_FORWARDING = (
+    "forwarded", "via", "x-forwarded", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "true-client-ip",
+    "x-original-", "x-envoy-", "cf-", "cdn-loop", "fastly-", "fly-", "tailscale-", "x-gradio-server",
+)  # fmt: skip
+"""What the headers begin with by which proxies and tunnels say that they ask for somebody else."""
 
 
 def address_of(scope: Scope) -> str:
@@ -20,8 +23,13 @@ def address_of(scope: Scope) -> str:
         known = _known(client[0] if client else "")
     except ValueError:
         return ""
-    is_proxy = not known.is_global and any(name in Headers(scope=scope) for name in FORWARDING)
+    is_proxy = not known.is_global and is_forwarded(scope)
     return "" if known.is_loopback or is_proxy else counted(client[0] if client else "")
+
+
+def is_forwarded(scope: Scope) -> bool:
+    """Whether a proxy or a tunnel says that it asks for somebody else. No browser does."""
+    return any(name.startswith(_FORWARDING) for name in Headers(scope=scope))
 
 
 def counted(address: str) -> str:

@@ -74,7 +74,7 @@ EXPORT_ROUTES = [
 
 def download(export: Export) -> Response:
     """The answer that a browser saves as a file, made while it is sent."""
-    plain_name = export.name.encode("ascii", "replace").decode()
+    plain_name = export.name.encode("ascii", "replace").decode().replace("?", "_")
     headers = {
         "content-disposition": f"attachment; filename=\"{plain_name}\"; filename*=UTF-8''{quote(export.name, safe='')}",
         "x-content-type-options": "nosniff",

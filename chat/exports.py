@@ -33,7 +33,7 @@ from chat.archive import (
 from chat.cases import dataset_yaml
 from chat.database import Database
 from chat.feedback import Feedback, Rating
-from chat.files import FORBIDDEN_IN_NAMES, Files, StoredFile, file_of, mark, places_in
+from chat.files import LONGEST_NAME_BYTES, Files, StoredFile, file_of, mark, places_in, portable
 from chat.identity import Owner
 from chat.library import PLACES, UNTITLED
 from chat.markdown_file import markdown
@@ -304,8 +304,8 @@ class Exports:
 def file_name(title: str | None) -> str:
     """A title as the name of a file, without an ending, that every system takes and no path hides in."""
     plain = unicodedata.normalize("NFC", title or UNTITLED)
-    name = "".join(filter(str.isprintable, plain)).translate(FORBIDDEN_IN_NAMES)[:LONGEST_NAME].strip(". ")
-    return name or UNTITLED
+    name = portable(plain)[:LONGEST_NAME].encode()[:LONGEST_NAME_BYTES].decode(errors="ignore")
+    return portable(name) or UNTITLED
 
 
 def _conversation(row: Any) -> ArchivedConversation:

@@ -100,7 +100,7 @@ async def _stored(services: Services, record: ConversationRecord, entry: str) ->
 def _headers(file: StoredFile) -> dict[str, str]:
     media_type = file.media_type.partition(";")[0].strip().lower()
     shown = media_type in SHOWN_TYPES
-    plain_name = file.name.encode("ascii", "replace").decode()
+    plain_name = file.name.encode("ascii", "replace").decode().replace("?", "_")
     return {
         "content-type": media_type if shown else "application/octet-stream",
         "content-disposition": f"{'inline' if shown else 'attachment'}; "

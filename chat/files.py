@@ -11,6 +11,7 @@ Data goes into messages and out of them as it is: to make base64 of 20 MB would 
 import hashlib
 import json
 import mimetypes
+import re
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
@@ -28,8 +29,11 @@ DEEPEST = 100
 LONGEST_NAME = 120
 """Characters of a file's name."""
 
-FORBIDDEN_IN_NAMES = str.maketrans(dict.fromkeys('<>:"/\\|?*', "_"))
-"""What can't be in a file's name everywhere."""
+LONGEST_NAME_BYTES = 200
+"""Bytes of it in UTF-8: no system takes more than 255, and endings and numbers are added."""
+
+_FORBIDDEN_IN_NAMES = str.maketrans(dict.fromkeys('<>:"/\\|?*', "_"))
+_DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d|conin\$|conout\$)\s*(\.|$)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -216,20 +220,23 @@ def _told(part: Any) -> Any:
     return part
 
 
-_BEFORE_PLACES = '{"parley_files":'
+PLACES = "parley_files"
+"""The field of a message's JSON that says where it has which file; it is the first, where a message has files."""
+
+BEFORE_PLACES = f'{{"{PLACES}":'
 
 
 def with_places(message_json: str, places: Sequence[Place]) -> str:
     """A message's JSON that also says where it has which file. It is still valid for Pydantic AI."""
-    return f"{_BEFORE_PLACES}{json.dumps(places)},{message_json[1:]}" if places else message_json
+    return f"{BEFORE_PLACES}{json.dumps(places)},{message_json[1:]}" if places else message_json
 
 
 def places_in(message_json: str) -> list[Place]:
     """What `with_places` put into a message's JSON."""
     # Pydantic AI begins a message with its own first field, whatever is in it.
-    if not message_json.startswith(_BEFORE_PLACES):
+    if not message_json.startswith(BEFORE_PLACES):
         return []
-    places, _ = json.JSONDecoder().raw_decode(message_json, len(_BEFORE_PLACES))
+    places, _ = json.JSONDecoder().raw_decode(message_json, len(BEFORE_PLACES))
     return places
 
 
@@ -308,14 +315,19 @@ def _known_id(content: BinaryContent) -> str:
     return _known_ids[key]
 
 
+def portable(text: str) -> str:
+    """A text as the name of a file that every system takes and no path hides in; empty when nothing is left of it."""
+    name = "".join(filter(str.isprintable, text)).translate(_FORBIDDEN_IN_NAMES).rstrip(". ").lstrip(". -~")
+    return f"_{name}" if _DEVICE.match(name) else name
+
+
 def _name(content: BinaryContent) -> str:
     """What a file is called: its identifier, fit for a file's name, with an ending that tells its type."""
-    name = (
-        "".join(filter(str.isprintable, content.identifier)).translate(FORBIDDEN_IN_NAMES).strip(". ")[-LONGEST_NAME:]
-    )
+    name = portable(content.identifier)[-LONGEST_NAME:].encode()[-LONGEST_NAME_BYTES:].decode(errors="ignore")
+    name = portable(name) or "file"
     if "." not in name:
         name += mimetypes.guess_extension(content.media_type, strict=False) or _ending(content)
-    return name or "file"
+    return name
 
 
 def _ending(content: BinaryContent) -> str:

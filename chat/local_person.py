@@ -9,10 +9,9 @@ import os
 import sys
 from pathlib import Path
 
-from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from chat.address import FORWARDING
+from chat.address import is_forwarded
 
 _TABLES = {4: Path("/proc/net/tcp"), 6: Path("/proc/net/tcp6")}
 
@@ -22,9 +21,8 @@ def is_local_person(scope: Scope) -> bool:
 
     Where the system doesn't tell which user made a connection, it is taken to be that one.
     """
-    headers = Headers(scope=scope)
     client, server = scope.get("client"), scope.get("server")
-    if client is None or server is None or any(name in headers for name in FORWARDING):
+    if client is None or server is None or is_forwarded(scope):
         return False
     try:
         ends = [(ipaddress.ip_address(host), port) for host, port in (client, server)]

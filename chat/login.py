@@ -11,6 +11,7 @@ from starlette.routing import Route
 from chat.accounts import folded
 from chat.attempts import Attempts
 from chat.database import DatabaseUnavailable
+from chat.file_route import missing
 from chat.hugging_face import HuggingFace, HuggingFaceError
 from chat.identify import LOCAL, Ways, session_of
 from chat.identity import Owner, new_token, set_cookie, token_of, visitor
@@ -43,8 +44,9 @@ class Login:
                 Route("/login", self.page, methods=["GET"]),
                 Route("/logout", self.leave, methods=["POST"]),
             ]
-        if ways.accounts is not None:
-            self.routes.append(Route("/login", self.check, methods=["POST"]))
+        # Also where nobody signs in with a password: Gradio has a route of its own there.
+        check = _missing if ways.accounts is None else self.check
+        self.routes.append(Route("/login", check, methods=["POST"]))
         if hugging_face is not None:
             self.routes.append(Route("/login/huggingface", self.ask_hugging_face, methods=["GET"]))
             self.routes.append(Route("/login/callback", self.asked_hugging_face, methods=["GET"]))
@@ -159,6 +161,10 @@ class Login:
 
     def _provider(self) -> HuggingFace:
         return cast("HuggingFace", self._hugging_face)
+
+
+async def _missing(request: Request) -> Response:
+    return missing()
 
 
 def _services(request: Request) -> Services:

@@ -8,6 +8,9 @@ from typing import Any
 
 import httpx
 import pytest
+from anyio import to_thread
+from gradio_client import Client
+from gradio_client.exceptions import AuthenticationError
 from inline_snapshot import snapshot
 
 from chat import accounts
@@ -173,8 +176,14 @@ class TestOwners:
         async with httpx.AsyncClient(base_url=f"{chat.url}/parley/api", timeout=60) as http:
             assert (await http.get("/about")).status_code == 401
             assert (await http.post("/conversations", json={"text": "hi"})).status_code == 401
+            with pytest.raises(AuthenticationError, match="Please login"):
+                await to_thread.run_sync(Client, chat.url)
             await http.post(f"{chat.url}/login", data={"name": "bot", "password": "long enough"})
-            assert (await say(http, "echo hi"))["message"]["text"] == "hi"
+            conversation = (await say(http, "echo hi"))["conversation"]
+            kept = {"cookies": dict(http.cookies)}
+        client = await to_thread.run_sync(lambda: Client(chat.url, httpx_kwargs=kept, verbose=False))
+        listing = await to_thread.run_sync(lambda: client.predict(api_name="/list"))
+        assert [each["id"] for each in listing["conversations"]] == [conversation]
 
 
 class TestBadInput:

@@ -313,7 +313,7 @@ async def test_somebody_else_s_conversation_is_as_missing_as_a_missing_one(servi
 async def test_a_download_runs_nothing_and_is_named_safely(services: Services) -> None:
     await keep(services, *CHAT, title='Ü "a"\r\nb: c ../..')
     headers = (await get(services, "/parley/export/c")).headers
-    expected = "attachment; filename=\"? _a_ b_ c .._.md\"; filename*=UTF-8''%C3%9C%20_a_%20b_%20c%20.._.md"
+    expected = "attachment; filename=\"_ _a_ b_ c .._.md\"; filename*=UTF-8''%C3%9C%20_a_%20b_%20c%20.._.md"
     assert headers["content-disposition"] == expected
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["cache-control"] == "no-store"
@@ -328,6 +328,11 @@ async def test_a_download_runs_nothing_and_is_named_safely(services: Services) -
         ("a/b\\c:d*e", "a_b_c_d_e"),
         ("\u202eexe.gnp\n", "exe.gnp"),
         ("x" * 500, "x" * 80),
+        ("\u6f22" * 500, "\u6f22" * 66),
+        ("con", "_con"),
+        ("Lpt1 .txt", "_Lpt1 .txt"),
+        ("-rf ~", "rf ~"),
+        ("console", "console"),
     ],
 )
 def test_a_title_makes_a_name_that_every_system_takes(title: str | None, name: str) -> None:

@@ -411,6 +411,12 @@ async def test_a_light_message_whose_file_is_gone_is_a_conflict(store: SQLiteCon
         ('"\\<>', "nonsense", "____"),
         ("...", "nonsense", "file"),
         ("n" * 500 + ".png", "image/png", "n" * 116 + ".png"),
+        ("\U0001f600" * 500 + ".png", "image/png", "\U0001f600" * 49 + ".png"),
+        ("n" * 500 + ".env" + "n" * 116, "image/png", "env" + "n" * 116 + ".png"),
+        ("..", "image/png", "file.png"),
+        ("nul.png", "image/png", "_nul.png"),
+        ("-rf.png", "image/png", "rf.png"),
+        ("~/.bashrc", "nonsense", "_.bashrc"),
     ],
 )
 def test_a_name_is_fit_for_a_file(identifier: str, media_type: str, name: str) -> None:
@@ -458,7 +464,7 @@ async def test_the_owner_gets_a_picture_to_look_at(services: Services) -> None:
     assert dict(answer.headers) == {
         "content-type": "image/png",
         "content-length": str(len(PICTURE)),
-        "content-disposition": "inline; filename=\"Katze ???.png\"; filename*=UTF-8''Katze%20%C3%A4%C3%B6%C3%BC.png",
+        "content-disposition": "inline; filename=\"Katze ___.png\"; filename*=UTF-8''Katze%20%C3%A4%C3%B6%C3%BC.png",
         "content-security-policy": "default-src 'none'; img-src 'self'; media-src 'self'; "
         "style-src 'unsafe-inline'; sandbox allow-same-origin",
         "x-content-type-options": "nosniff",

@@ -1,6 +1,7 @@
-"""Try all attacks on a chat that is started for it, and count: `python -m tests.attacks [--record]`.
+"""Try all attacks on a chat that is started for it, and count: `python -m tests.attacks [--times] [--record]`.
 
-`--record` writes the count into SECURITY.md.
+`--times` also measures whether somebody else's thing and a missing one can be told apart by how long the answer takes.
+`--record` writes the figures into SECURITY.md.
 """
 
 import asyncio
@@ -9,11 +10,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.attacks.all import try_all
+from tests.attacks import times
+from tests.attacks.all import stand, try_all
 from tests.attacks.stage import Case
 from tests.browser import ROOT
-
-_TABLE = re.compile(r"(?<=<!-- attacks -->\n).*?(?=<!-- /attacks -->)", re.DOTALL)
 
 
 def _table(tried: dict[str, list[Case]]) -> str:
@@ -23,6 +23,17 @@ def _table(tried: dict[str, list[Case]]) -> str:
     return "\n".join([*lines, *(f"| {group} | {count:,} | {held:,} |" for group, count, held in rows)]) + "\n"
 
 
+async def _measure(directory: Path) -> str:
+    async with stand(directory) as prepared:
+        return times.table([each async for each in times.measured(prepared)])
+
+
+def _record(name: str, table: str) -> None:
+    file = ROOT / "SECURITY.md"
+    place = re.compile(rf"(?<=<!-- {name} -->\n).*?(?=<!-- /{name} -->)", re.DOTALL)
+    file.write_text(place.sub(lambda _: table, file.read_text(encoding="utf-8")), encoding="utf-8")
+
+
 def main() -> int:
     """Try all; the number of cases that did not hold."""
     with tempfile.TemporaryDirectory() as directory:
@@ -30,10 +41,14 @@ def main() -> int:
     failed = [case for cases in tried.values() for case in cases if not case.held]
     for case in failed:
         print(f"DID NOT HOLD: {case.name}: {case.saw}\n")
-    print(table := _table(tried))
-    if "--record" in sys.argv:
-        file = ROOT / "SECURITY.md"
-        file.write_text(_TABLE.sub(lambda _: table, file.read_text(encoding="utf-8")), encoding="utf-8")
+    tables = {"attacks": _table(tried)}
+    if "--times" in sys.argv:
+        with tempfile.TemporaryDirectory() as directory:
+            tables["times"] = asyncio.run(_measure(Path(directory)))
+    for name, table in tables.items():
+        print(table)
+        if "--record" in sys.argv:
+            _record(name, table)
     return len(failed)
 
 

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from tests.attacks import cookies, edges, others, paths, published
+from tests.attacks import cookies, edges, logins, others, paths, published, uploads
 from tests.attacks.stage import WORD, Case, Stage, stage
 from tests.browser import Chat
 
@@ -13,6 +13,8 @@ GROUPS: dict[str, Callable[[Stage], AsyncIterator[Case]]] = {
     "being somebody else: cookies, headers, addresses": cookies.cases,
     "other sites, rebound names, proxies, bodies that are none, floods": edges.cases,
     "ways to the server's files": paths.cases,
+    "signing in, staying in, and being the person at this computer": logins.cases,
+    "files and names that are something else": uploads.cases,
     "published vulnerabilities of Gradio": published.cases,
 }
 
