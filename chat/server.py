@@ -32,6 +32,7 @@ from chat.identify import Identify, Ways
 from chat.import_route import IMPORT
 from chat.local_model import LocalModel
 from chat.login import Login
+from chat.memory import hand_back_large_memory
 from chat.models import AgentError, choose_agent
 from chat.policy import PagePolicy, Policy
 from chat.render import LONGEST_PROMPT
@@ -118,6 +119,7 @@ class Server:
         if _is_reloading(self.demo):
             return
         sys.setswitchinterval(SWITCH_SECONDS)
+        hand_back_large_memory()
         _set_up_logging()
         set_up_tracing()
         port = _wanted_port()

@@ -2,8 +2,11 @@
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -187,6 +190,22 @@ class TestOwners:
 
 
 class TestBadInput:
+    async def test_a_method_that_a_path_has_not_is_refused_with_those_that_it_has(self, ann: httpx.AsyncClient) -> None:
+        answer = await ann.request("OPTIONS", "/conversations/x")
+        assert (answer.status_code, answer.headers["allow"]) == (405, "DELETE, GET, PATCH")
+
+    def test_hundreds_of_made_up_requests_are_answered_as_the_description_says(
+        self, chat: Chat, tmp_path: Path
+    ) -> None:
+        [token] = httpx.get(f"{chat.url}/parley/api/about").cookies.values()
+        command = [sys.executable, "-m", "schemathesis.cli", "run", f"{chat.url}/parley/api/openapi.json"]
+        who = f"--header=cookie: parley_visitor={token}"
+        how = ["--max-examples=5", "--generation-deterministic", "--phases=coverage,fuzzing", "--no-color"]
+        # What no schema says, such as that a title has something to be seen, is refused in a sentence.
+        how.append("--exclude-checks=positive_data_acceptance")
+        ran = subprocess.run([*command, who, *how], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+
     @pytest.mark.parametrize(
         ("method", "path", "body"),
         [
