@@ -3,6 +3,7 @@
 `docs/api.md` shows how it is used; `/parley/api/openapi.json` describes it, made of `chat.api_schema`.
 """
 
+import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Annotated, Any
@@ -12,7 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
-from starlette.routing import BaseRoute, Mount
+from starlette.routing import BaseRoute, Match, Mount, Route
 
 from chat import api
 from chat.api_schema import (
@@ -47,6 +48,8 @@ from chat.runs import ConversationBusy, ConversationMissing, Run, ShuttingDown
 API = "/parley/api"
 
 EVENTS = "text/event-stream"
+
+METHOD_NOT_ALLOWED = 405
 
 STATUS: dict[type[Exception], int] = {
     api.NoVisitor: 403,
@@ -226,7 +229,7 @@ def _problem(status: int, sentence: str) -> JSONResponse:
 def _sentence(error: RequestValidationError) -> str:
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path"))
-    return f"This request can't be used{f': {place}' if place else ''}: {first['msg']}."
+    return f"This request can't be used{f': {place}' if place else ''}: {first['msg'].removesuffix('.')}."
 
 
 async def _say_invalid(request: Request, error: Exception) -> Response:
@@ -238,7 +241,19 @@ async def _say_http(request: Request, error: Exception) -> Response:
         raise error
     answer = _problem(error.status_code, f"{error.detail.removesuffix('.')}.")
     answer.headers.update(error.headers or {})
+    if error.status_code == METHOD_NOT_ALLOWED:
+        answer.headers["allow"] = ", ".join(sorted(_methods(request)))
     return answer
+
+
+def _methods(request: Request) -> set[str]:
+    """What can be done at a path: its routes are one for each method, of which Starlette names those of the first."""
+    return {
+        method
+        for route in router.routes
+        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE
+        for method in route.methods or ()
+    }
 
 
 async def _say_expected(request: Request, error: Exception) -> Response:
@@ -256,4 +271,11 @@ def _app() -> FastAPI:
     return app
 
 
-API_ROUTES: list[BaseRoute] = [Mount(API, _app())]
+def _mounted() -> Mount:
+    mount = Mount(API, _app())
+    # A path may hold a line break, where the `.` of Starlette's own pattern ends.
+    mount.path_regex = re.compile(mount.path_regex.pattern, re.DOTALL)
+    return mount
+
+
+API_ROUTES: list[BaseRoute] = [_mounted()]

@@ -114,7 +114,7 @@ class Prompt(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    text: Annotated[str, Field(max_length=LONGEST_PROMPT)]
+    text: Annotated[str, Field(max_length=LONGEST_PROMPT, json_schema_extra={"pattern": r"\S"})]
     model: Annotated[str, Field(max_length=LONGEST_NAME)] | None = None
 
 

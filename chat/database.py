@@ -395,16 +395,24 @@ class Database:
     ) -> None:
         await self.close()
 
+    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do some reading on the reader's thread, in one go.
+
+        Raises:
+            DatabaseUnavailable: If the file can't be read now.
+        """
+        try:
+            return await _on_thread_of(_opened(self._reader), work)
+        except sqlite3.OperationalError as error:
+            raise DatabaseUnavailable(_sentence(self.path, error)) from error
+
     async def rows(self, sql: str, parameters: Parameters = ()) -> list[sqlite3.Row]:
         """The rows of a query, as last committed.
 
         Raises:
             DatabaseUnavailable: If the file can't be read now.
         """
-        try:
-            return await _on_thread_of(_opened(self._reader), lambda own: _read(own, sql, parameters))
-        except sqlite3.OperationalError as error:
-            raise DatabaseUnavailable(_sentence(self.path, error)) from error
+        return await self.read(lambda own: rows_of(own, sql, parameters))
 
     async def row(self, sql: str, parameters: Parameters = ()) -> sqlite3.Row | None:
         """The first row of a query, as last committed, or `None`."""
@@ -476,7 +484,7 @@ class Transaction:
 
     def rows(self, sql: str, parameters: Parameters = ()) -> list[sqlite3.Row]:
         """The rows of a query, with the changes made so far."""
-        return _read(self._connection, sql, parameters)
+        return rows_of(self._connection, sql, parameters)
 
     def execute(self, sql: str, parameters: Parameters = ()) -> int:
         """Run a statement; the number of rows it changed."""
@@ -489,7 +497,8 @@ class Transaction:
             self._connection.executemany(sql, rows)
 
 
-def _read(connection: sqlite3.Connection, sql: str, parameters: Parameters) -> list[sqlite3.Row]:
+def rows_of(connection: sqlite3.Connection, sql: str, parameters: Parameters) -> list[sqlite3.Row]:
+    """The rows of a query, for work on a connection's own thread."""
     with _span(sql):
         return connection.execute(sql, parameters).fetchall()
 

@@ -31,7 +31,7 @@ UPLOAD, PROGRESS, FILE = f"{API}/upload", f"{API}/upload_progress", f"{API}/file
 
 OPEN: tuple[tuple[str, str], ...] = (
     # The chat's own routes check for themselves.
-    ("*", "/parley/.+"),
+    ("*", "/parley/(?s:.+)"),
     ("*", "/login(/huggingface|/callback)?"),
     ("POST", "/logout"),
     # The page and what it is made of: the same for everybody.

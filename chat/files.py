@@ -220,20 +220,23 @@ def _told(part: Any) -> Any:
     return part
 
 
-_BEFORE_PLACES = '{"parley_files":'
+PLACES = "parley_files"
+"""The field of a message's JSON that says where it has which file; it is the first, where a message has files."""
+
+BEFORE_PLACES = f'{{"{PLACES}":'
 
 
 def with_places(message_json: str, places: Sequence[Place]) -> str:
     """A message's JSON that also says where it has which file. It is still valid for Pydantic AI."""
-    return f"{_BEFORE_PLACES}{json.dumps(places)},{message_json[1:]}" if places else message_json
+    return f"{BEFORE_PLACES}{json.dumps(places)},{message_json[1:]}" if places else message_json
 
 
 def places_in(message_json: str) -> list[Place]:
     """What `with_places` put into a message's JSON."""
     # Pydantic AI begins a message with its own first field, whatever is in it.
-    if not message_json.startswith(_BEFORE_PLACES):
+    if not message_json.startswith(BEFORE_PLACES):
         return []
-    places, _ = json.JSONDecoder().raw_decode(message_json, len(_BEFORE_PLACES))
+    places, _ = json.JSONDecoder().raw_decode(message_json, len(BEFORE_PLACES))
     return places
 
 

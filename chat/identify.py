@@ -25,6 +25,9 @@ PAGES = ("", "/", "/config", "/parley/api/about")
 """Where a visit begins: a browser's page, and what `gradio_client` and other programs ask for first. A page's other
 requests run at the same time and would each bring home another token."""
 
+TOOLS = "/parley/mcp"
+"""Where other agents call, who keep no cookies."""
+
 PUBLIC = ("/login", "/parley/health", "/parley/shared/", "/favicon.ico", "/robots.txt", "/gradio_api/startup-events")
 """What is answered to everybody, also where people have to sign in: by the beginning of its path. The last one is asked
 by Gradio itself when it starts."""
@@ -89,6 +92,9 @@ class Identify:
         begins = path_of(scope) in PAGES
         if self._ways.accounts is not None:
             set_owner(scope, None)
+            return None
+        if token is None and path_of(scope) == TOOLS:  # Without a session: each call would begin another.
+            set_owner(scope, LOCAL if self._ways.local() and is_local_person(scope) else None)
             return None
         if begins and self._ways.local() and is_local_person(scope):
             before = None if token is None else visitor(token)

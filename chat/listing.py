@@ -3,6 +3,7 @@
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from chat.identity import Owner
 from chat.library import Listed, Place
@@ -26,11 +27,11 @@ def _clean(title: object) -> object:
 class Change(BaseModel):
     """What is changed about a conversation: one of these."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra={"minProperties": 1, "maxProperties": 1})
 
-    title: Annotated[str, BeforeValidator(_clean)] | None = None
-    place: Place | None = None
-    deleted: bool | None = None
+    title: Annotated[str, BeforeValidator(_clean)] | SkipJsonSchema[None] = None
+    place: Place | SkipJsonSchema[None] = None
+    deleted: bool | SkipJsonSchema[None] = None
 
     @model_validator(mode="after")
     def _is_one(self) -> "Change":

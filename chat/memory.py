@@ -1,45 +1,21 @@
 """Handing back to the system what replies took of the process's memory."""
 
-import asyncio
 import ctypes
 import sys
-from functools import cache
 
-QUIET_SECONDS = 5
-"""How long nothing is written before memory is handed back: pages have painted the last words by then."""
+LARGE = 128 * 1024
+"""Bytes from which a piece of memory is the system's own to give and to take back: where glibc begins."""
+
+_M_MMAP_THRESHOLD = -3
+"""The setting's number in glibc's malloc.h."""
 
 
-class Spare:
-    """The memory that is free in the process: what malloc keeps for the next allocation.
+def hand_back_large_memory() -> None:
+    """Have the C library hand each large piece of memory back to the system once it is freed.
 
-    A reply of ten megabytes is copied at each step of its way. What is freed in another order than it was taken stays
-    with the process for good, unless the C library is asked to look for it.
+    A reply of ten megabytes is copied at each step of its way. By itself glibc learns from that: once such a piece was
+    freed, others up to 32 MiB are put between small things, and stay with the process for good (mallopt(3), "dynamic
+    mmap threshold"). Does nothing where the process has another C library: others hand memory back by themselves.
     """
-
-    def __init__(self) -> None:
-        self._due: asyncio.TimerHandle | None = None
-
-    def keep(self) -> None:
-        """Something is being written again: leave the memory where it is."""
-        if self._due is not None:
-            self._due.cancel()
-            self._due = None
-
-    def hand_back_soon(self) -> None:
-        """Nothing is being written any more."""
-        self.keep()
-        loop = asyncio.get_running_loop()
-        self._due = loop.call_later(QUIET_SECONDS, loop.run_in_executor, None, _trim)
-
-
-def _trim() -> None:
-    library = _c_library()
-    if library is not None:
-        library.malloc_trim(0)
-
-
-@cache
-def _c_library() -> ctypes.CDLL | None:
-    """The GNU C library, where it is the process's: others hand memory back by themselves."""
-    library = ctypes.CDLL(None) if sys.platform == "linux" else None
-    return library if hasattr(library, "malloc_trim") else None
+    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
+        library.mallopt(_M_MMAP_THRESHOLD, LARGE)

@@ -44,7 +44,6 @@ from chat.files import Files, binary_contents
 from chat.identity import Owner
 from chat.journal import Journal, Outcome, Progress, Unfinished
 from chat.limits import Limits
-from chat.memory import Spare
 from chat.models import ChatAgent
 from chat.partial import FOLDED_EVENTS, Partial
 from chat.recent import RecentConversations
@@ -253,7 +252,6 @@ class Runs:
         self._active: dict[str, Run] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._checkpointer: asyncio.Task[None] | None = None
-        self._spare = Spare()
         self._checkpointing = asyncio.Lock()
         self._checkpoint_now = asyncio.Event()
         self._closing = asyncio.Event()
@@ -855,7 +853,6 @@ class Runs:
         return await self._store.read_part(head_id, position + 1, end) if position < end else []
 
     def _keep_checkpoints(self) -> None:
-        self._spare.keep()
         if self._checkpointer is None or self._checkpointer.done():
             self._checkpointer = asyncio.create_task(self._checkpoint(), context=contextvars.Context())
 
@@ -866,7 +863,6 @@ class Runs:
             async with self._checkpointing:
                 await self._checkpoint_once([run for run in self._active.values() if run.progress])
             await _set_within(self._checkpoint_now, CHECKPOINT_SECONDS)
-        self._spare.hand_back_soon()
 
     async def _checkpoint_once(self, runs: Sequence[Run]) -> None:
         taken = [run.progress.take() for run in runs]

@@ -9,9 +9,9 @@ import socket
 import sys
 import threading
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 from filelock import FileLock, Timeout
@@ -32,6 +32,7 @@ from chat.identify import Identify, Ways
 from chat.import_route import IMPORT
 from chat.local_model import LocalModel
 from chat.login import Login
+from chat.memory import hand_back_large_memory
 from chat.message_box import upload_folder
 from chat.models import AgentError, choose_agent
 from chat.policy import PagePolicy, Policy
@@ -42,6 +43,9 @@ from chat.share import is_wanted, open_link
 from chat.summary import is_paid
 from chat.theme import THEME
 from chat.ui import HEAD, ROUTES, ChatPage
+
+if TYPE_CHECKING:
+    from chat.mcp_tools import Tools
 
 logger = logging.getLogger(__name__)
 
@@ -102,6 +106,7 @@ class Server:
         self._login = Login(settings.title, self._ways, hugging_face)
         signs_in = accounts is not None or hugging_face is not None
         self.demo = ChatPage(self._agent, settings, self._uploads, signs_in=signs_in)
+        self._tools = _tools(settings.title) if settings.mcp else None
         self._lock = FileLock(f"{settings.database}.lock")
         self._services: Services | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -115,6 +120,7 @@ class Server:
         if _is_reloading(self.demo):
             return
         sys.setswitchinterval(SWITCH_SECONDS)
+        hand_back_large_memory()
         _set_up_logging()
         set_up_tracing()
         port = _wanted_port()
@@ -168,7 +174,7 @@ class Server:
                 app_kwargs={
                     "lifespan": self._lifespan,
                     "middleware": [Middleware(PagePolicy, policy=self._policy)],
-                    "routes": [*ROUTES, *self._login.routes],
+                    "routes": [*ROUTES, *self._login.routes, *([self._tools.route] if self._tools else [])],
                     "docs_url": None,
                     "redoc_url": None,
                 },
@@ -177,6 +183,7 @@ class Server:
                 footer_links=[],
                 show_error=False,
                 enable_monitoring=False,
+                mcp_server=False,
                 run_history=False,
                 ssr_mode=False,
                 pwa=False,
@@ -199,7 +206,8 @@ class Server:
             if exposed and not (self._settings.auth or self._services.limits.bound_spending) and self._is_paid():
                 logger.warning(UNLIMITED)
             self._loop = asyncio.get_running_loop()
-            yield {"services": self._services, "agent": self._agent, "backup": self._backup}
+            async with self._tools.open() if self._tools else nullcontext():
+                yield {"services": self._services, "agent": self._agent, "backup": self._backup}
         for model in local:
             model.close()
 
@@ -247,6 +255,14 @@ class Server:
 
 def _say(line: str) -> None:
     print(line, flush=True)
+
+
+def _tools(title: str) -> "Tools":
+    try:
+        from chat.mcp_tools import Tools
+    except ImportError as error:
+        raise StartError('CHAT_MCP needs another library: pip install "mcp>=2.3,<3". Or unset it.') from error
+    return Tools(title)
 
 
 async def _open_once(database: Database) -> None:
@@ -327,5 +343,8 @@ def set_up_tracing() -> None:
         import logfire  # Optional: see the README.
     except ImportError:
         return
-    logfire.configure(send_to_logfire="if-token-present", console=False, service_name="parley")
+    # A trace of a client's, as MCP clients name one, is not ours to go on with.
+    logfire.configure(
+        send_to_logfire="if-token-present", console=False, service_name="parley", distributed_tracing=False
+    )
     logfire.instrument_pydantic_ai()

@@ -170,6 +170,11 @@ class Settings(BaseSettings):
         description="Whether the person at this computer is one person in all browsers, without signing in, while "
         "nobody else can reach the chat.",
     )
+    mcp: CliImplicitFlag[bool] = Field(
+        default=False,
+        description="Whether other agents can use the chat's conversations as tools, over MCP, each as its owner. "
+        'It needs `pip install "mcp>=2.3,<3"`.',
+    )
     image_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
         description="Hosts whose images are shown in messages, separated by commas; others' are links to click, as "

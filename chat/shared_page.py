@@ -91,8 +91,8 @@ def missing_page(name: str) -> str:
 <style>{_STYLE}</style>
 </head>
 <body>
-<header><h1>Nothing is shared here</h1>
-<p>The link may be incomplete, or whoever shared it has revoked it.</p></header>
+<main><header><h1>Nothing is shared here</h1>
+<p>The link may be incomplete, or whoever shared it has revoked it.</p></header></main>
 </body>
 </html>
 """

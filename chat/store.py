@@ -15,12 +15,13 @@ and files, and each write is one transaction.
 import asyncio
 import json
 import sqlite3
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import TypeAdapter
 from pydantic_ai import DeferredToolRequests, ModelMessage, ModelMessagesTypeAdapter, RunUsage
@@ -32,13 +33,22 @@ from pydantic_ai.conversation_store import (
 )
 from pydantic_ai.messages import BinaryContent
 
-from chat.database import Database, Transaction
-from chat.files import Files, Light, binary_contents, mark, places_in, take_out, with_places
+from chat.database import Database, Transaction, rows_of
+from chat.files import BEFORE_PLACES, PLACES, Files, Light, Place, binary_contents, mark, take_out, with_places
 from chat.holdings import add_entries, remove_entries
 from chat.search_index import index_new, keep_shared, words_of
 
-READ_AT_ONCE = 250
-"""Messages that are read, and then validated without a pause for others: some five milliseconds."""
+READ_FIRST = 100
+"""Messages that are read at first; then twice as many each time, so that they are there when those are validated,"""
+
+READ_AT_ONCE = 400
+"""up to so many: some five milliseconds of validation, without a pause for others."""
+
+READ_AHEAD = 3
+"""Pieces of a history that are asked for at the same time: the reader's thread goes from one to the next by itself."""
+
+READ_AT_ONCE_SIZE = 1 << 22
+"""Characters after which no more of them are read at once."""
 
 HASHED_AT_ONCE = 1 << 20
 """Bytes of files that are hashed while others wait: about a millisecond."""
@@ -58,15 +68,22 @@ _RECORD = """
     FROM conversation
 """
 
+# One row, however many messages: SQLite makes it while Python does something else, and waits for Python only once.
 _HISTORY = """
-    WITH RECURSIVE history (id, parent_id, kind, message, age) AS (
-        SELECT id, parent_id, kind, message, 1 FROM entry WHERE id = :head
+    WITH RECURSIVE history (id, parent_id, kind, message, age, size) AS (
+        SELECT id, parent_id, kind, message, 1, length(message) FROM entry WHERE id = :head
         UNION ALL
-        SELECT entry.id, entry.parent_id, entry.kind, entry.message, history.age + 1
+        SELECT entry.id, entry.parent_id, entry.kind, entry.message, history.age + 1,
+               history.size + length(entry.message)
         FROM entry JOIN history ON entry.id = history.parent_id
+        WHERE history.size < :size
         LIMIT :limit
     )
-    SELECT id, parent_id, kind, message FROM history ORDER BY age DESC
+    SELECT json_group_array(id) AS ids, json_group_array(parent_id) AS parents, json_group_array(kind) AS kinds,
+           json_group_array(json(CASE WHEN substr(message, 1, length(:before_places)) = :before_places
+                                 THEN json_extract(message, :places) END)) AS places,
+           '[' || group_concat(message) || ']' AS messages
+    FROM (SELECT * FROM history ORDER BY age DESC)
 """
 
 _LINE = """
@@ -427,31 +444,25 @@ class SQLiteConversationStore(ConversationStore):
         """The last `limit` entries up to `head_id`, and the content in them whose data is in files."""
         pieces: list[list[ConversationEntry]] = []
         light: list[BinaryContent] = []
-        reading = self._begin_reading(head_id, limit)
+        walk = _Walk(head_id, limit)
+        at_once = 1 if limit is not None and limit <= READ_FIRST else READ_AHEAD
+        ahead = deque(asyncio.create_task(self.database.read(walk.step)) for _ in range(at_once))
         try:
-            while reading is not None:
-                rows = await reading
-                if not rows:
-                    raise LookupError(f"Entry {head_id!r} is not in the store.")
-                limit = None if limit is None else limit - len(rows)
-                reading = self._begin_reading(rows[0]["parent_id"], limit)
-                await asyncio.sleep(0)  # What is before them is read while these are validated.
-                entries = _entries(rows)
-                for row, entry in zip(rows, entries, strict=True):
-                    if places := places_in(row["message"]):
+            while ahead:
+                piece = await ahead.popleft()
+                if piece is None:
+                    continue
+                if not walk.ended:
+                    ahead.append(asyncio.create_task(self.database.read(walk.step)))
+                entries = piece.entries()
+                for entry, places in zip(entries, piece.places, strict=True):
+                    if places:
                         light.extend(mark(entry.message, places))
                 pieces.append(entries)
         finally:
-            if reading is not None:
+            for reading in ahead:
                 reading.cancel()
         return [entry for piece in reversed(pieces) for entry in piece], light
-
-    def _begin_reading(self, head_id: str | None, limit: int | None) -> asyncio.Task[list[sqlite3.Row]] | None:
-        """Begin to read the next rows back from `head_id`; `None` when there are none left to read."""
-        if head_id is None or limit == 0:
-            return None
-        count = READ_AT_ONCE if limit is None else min(limit, READ_AT_ONCE)
-        return asyncio.create_task(self.database.rows(_HISTORY, {"head": head_id, "limit": count}))
 
 
 @dataclass(frozen=True)
@@ -460,6 +471,62 @@ class Follower:
 
     id: str
     starts_turn: bool
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A piece of a history, oldest first: of each entry its id, its parent, its kind and where it has which file.
+
+    `messages` is the JSON of all of them, for one pass of validation.
+    """
+
+    ids: Sequence[str]
+    parents: Sequence[str | None]
+    kinds: Sequence[Literal["message"]]
+    places: Sequence[Sequence[Place] | None]
+    messages: str
+
+    def entries(self) -> list[ConversationEntry]:
+        return [
+            ConversationEntry(id=entry_id, parent_id=parent_id, kind=kind, message=message)
+            for entry_id, parent_id, kind, message in zip(
+                self.ids, self.parents, self.kinds, ModelMessagesTypeAdapter.validate_json(self.messages), strict=True
+            )
+        ]
+
+
+class _Walk:
+    """The way back through a history, piece by piece. Only the reader's thread takes its steps."""
+
+    def __init__(self, head_id: str | None, limit: int | None) -> None:
+        self._head_id = head_id
+        self._left = limit
+        self._size = READ_FIRST
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has come to the history's beginning, or to the limit."""
+        return self._head_id is None or self._left == 0
+
+    def step(self, connection: sqlite3.Connection) -> _Piece | None:
+        """The next piece; `None` at the end.
+
+        Raises:
+            LookupError: If an entry is not in the store.
+        """
+        if self._head_id is None or self._left == 0:
+            return None
+        limit = self._size if self._left is None else min(self._left, self._size)
+        asked = {"head": self._head_id, "limit": limit, "size": READ_AT_ONCE_SIZE}
+        asked |= {"before_places": BEFORE_PLACES, "places": f"$.{PLACES}"}
+        [row] = rows_of(connection, _HISTORY, asked)
+        if row["messages"] is None:
+            raise LookupError(f"Entry {self._head_id!r} is not in the store.")
+        ids, parents, kinds, places = (json.loads(row[name]) for name in ("ids", "parents", "kinds", "places"))
+        self._head_id = parents[0]
+        self._left = None if self._left is None else self._left - len(ids)
+        self._size = min(2 * self._size, READ_AT_ONCE)
+        return _Piece(ids, parents, kinds, places, row["messages"])
 
 
 @dataclass(frozen=True)
@@ -618,14 +685,6 @@ def _add_files(change: Transaction, files: Mapping[str, Mapping[str, bytes]]) ->
         "INSERT INTO entry_file (entry_id, file_id) VALUES (?, ?)",
         [(entry_id, file_id) for entry_id, of_entry in files.items() for file_id in of_entry],
     )
-
-
-def _entries(rows: Sequence[sqlite3.Row]) -> list[ConversationEntry]:
-    ids, parents, kinds, contents = zip(*rows, strict=True)  # Looked up by name, columns take as long as validation.
-    return [
-        ConversationEntry(id=entry_id, parent_id=parent_id, kind=kind, message=message)
-        for entry_id, parent_id, kind, message in zip(ids, parents, kinds, messages_from_json(contents), strict=True)
-    ]
 
 
 def _record(row: sqlite3.Row) -> ConversationRecord:

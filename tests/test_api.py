@@ -2,12 +2,18 @@
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from anyio import to_thread
+from gradio_client import Client
+from gradio_client.exceptions import AuthenticationError
 from inline_snapshot import snapshot
 
 from chat import accounts
@@ -173,11 +179,33 @@ class TestOwners:
         async with httpx.AsyncClient(base_url=f"{chat.url}/parley/api", timeout=60) as http:
             assert (await http.get("/about")).status_code == 401
             assert (await http.post("/conversations", json={"text": "hi"})).status_code == 401
+            with pytest.raises(AuthenticationError, match="Please login"):
+                await to_thread.run_sync(Client, chat.url)
             await http.post(f"{chat.url}/login", data={"name": "bot", "password": "long enough"})
-            assert (await say(http, "echo hi"))["message"]["text"] == "hi"
+            conversation = (await say(http, "echo hi"))["conversation"]
+            kept = {"cookies": dict(http.cookies)}
+        client = await to_thread.run_sync(lambda: Client(chat.url, httpx_kwargs=kept, verbose=False))
+        listing = await to_thread.run_sync(lambda: client.predict(api_name="/list"))
+        assert [each["id"] for each in listing["conversations"]] == [conversation]
 
 
 class TestBadInput:
+    async def test_a_method_that_a_path_has_not_is_refused_with_those_that_it_has(self, ann: httpx.AsyncClient) -> None:
+        answer = await ann.request("OPTIONS", "/conversations/x")
+        assert (answer.status_code, answer.headers["allow"]) == (405, "DELETE, GET, PATCH")
+
+    def test_hundreds_of_made_up_requests_are_answered_as_the_description_says(
+        self, chat: Chat, tmp_path: Path
+    ) -> None:
+        [token] = httpx.get(f"{chat.url}/parley/api/about").cookies.values()
+        command = [sys.executable, "-m", "schemathesis.cli", "run", f"{chat.url}/parley/api/openapi.json"]
+        who = f"--header=cookie: parley_visitor={token}"
+        how = ["--max-examples=5", "--generation-deterministic", "--phases=coverage,fuzzing", "--no-color"]
+        # What no schema says, such as that a title has something to be seen, is refused in a sentence.
+        how.append("--exclude-checks=positive_data_acceptance")
+        ran = subprocess.run([*command, who, *how], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+
     @pytest.mark.parametrize(
         ("method", "path", "body"),
         [

@@ -1,9 +1,8 @@
 """The chat for programs that use `gradio_client`: what there is, what it answers, and to whom."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,8 +11,7 @@ from gradio_client import Client
 from gradio_client.exceptions import AppError
 from inline_snapshot import snapshot
 
-from chat import accounts
-from chat.api_events import ENDPOINTS
+from chat.endpoints import ENDPOINTS
 from tests.browser import Chat
 
 
@@ -141,18 +139,6 @@ class TestOwners:
         assert refusal(ben, "read", conversation) == refusal(ben, "read", "nonsense")
         assert call(ben, "list")["conversations"] == []
         assert [listed["id"] for listed in call(again, "list")["conversations"]] == [conversation]
-
-    def test_with_accounts_a_program_signs_in_and_keeps_the_cookie(
-        self, start_chat: Callable[..., Chat], tmp_path: Path
-    ) -> None:
-        accounts.add(tmp_path / "people", "bot", "long enough")
-        chat = start_chat("--agent", "tests.scripted:agent", CHAT_AUTH=str(tmp_path / "people"))
-        with httpx.Client() as http:
-            http.post(f"{chat.url}/login", data={"name": "bot", "password": "long enough"})
-            bot = program(chat, dict(http.cookies))
-        assert call(bot, "send", "echo hi")["message"]["text"] == "hi"
-        with pytest.raises(Exception, match="Please login"):
-            program(chat)
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,7 @@ def test_every_setting_can_be_given_as_a_variable_and_as_a_flag(directory: Path)
         "image_hosts": "images.example.org",
         "auth": str(directory / "people"),
         "local": "false",
+        "mcp": "true",
         "titles": "false",
         "show_system": "true",
         "visitor_limits": "messages_per_day=20, runs=off",
@@ -77,6 +78,7 @@ def test_every_setting_can_be_given_as_a_variable_and_as_a_flag(directory: Path)
         "image_hosts": ("images.example.org",),
         "auth": directory / "people",
         "local": False,
+        "mcp": True,
         "titles": False,
         "show_system": True,
     }

@@ -549,19 +549,20 @@ async def test_a_store_on_a_database_leaves_it_open(tmp_path: Path) -> None:
         assert texts((await load(SQLiteConversationStore(database))).messages) == ["a"]
 
 
-async def test_a_history_is_read_in_one_query(sqlite: SQLiteConversationStore, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_history_is_read_in_one_query(sqlite: SQLiteConversationStore) -> None:
     await keep(sqlite, turns(*"abcdef"))
     head = (await entry_ids(sqlite))[-1]
     queries: list[str] = []
-    rows = sqlite.database.rows
-
-    async def counted(sql: str, parameters: Any = ()) -> list[sqlite3.Row]:
-        queries.append(sql)
-        return await rows(sql, parameters)
-
-    monkeypatch.setattr(sqlite.database, "rows", counted)
+    await sqlite.database.read(lambda connection: connection.set_trace_callback(queries.append))
     assert texts([entry.message for entry in await sqlite.read_history(head)]) == [*"abcdef"]
     assert len(queries) == 1
+
+
+async def test_a_long_history_with_large_messages_is_read_whole_and_in_order(sqlite: SQLiteConversationStore) -> None:
+    words = [f"{number} " + "x" * (1_500_000 if number % 400 == 0 else 10) for number in range(1_300)]
+    conversation = await keep(sqlite, turns(*words))
+    assert (await load(sqlite)).messages == conversation.messages
+    assert (await load(sqlite, limit=901)).messages == conversation.messages[-901:]
 
 
 async def test_a_window_reads_no_message_before_it(sqlite: SQLiteConversationStore) -> None:
