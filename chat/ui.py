@@ -42,7 +42,7 @@ from chat.identity import Owner, owner_of
 from chat.import_route import IMPORT_ROUTES
 from chat.kinds import chooser_kinds, kinds_text, takes_sound
 from chat.limits import Left, LimitReached
-from chat.message_box import message_box, upload_folder
+from chat.message_box import fetch_nothing, message_box, upload_folder
 from chat.models import ChatAgent
 from chat.prompt_route import PROMPT_ROUTE, serve_prompt
 from chat.render import GradioMessage, PromptRefused
@@ -177,6 +177,9 @@ class ChatPage(gr.ChatInterface):
         # Not on the page itself, which would be longer by them.
         with self.route("Programs", "/programs", show_in_navbar=False):
             add_endpoints()
+        for function in self.fns.values():
+            for block in function.inputs:
+                fetch_nothing(block)
         # One place for all tabs: every event is a short one or a watch, which ends with its run.
         self.queue(default_concurrency_limit=None, max_size=None, api_open=False)
 

@@ -90,7 +90,10 @@ def _serving(agent: str) -> Iterator[Chat]:
 
 
 def _page(browser: Browser, url: str, width: int) -> Page:
-    context = browser.new_context(viewport={"width": width, "height": HEIGHT}, reduced_motion="reduce")
+    phone = width < 400
+    context = browser.new_context(
+        viewport={"width": width, "height": HEIGHT}, reduced_motion="reduce", is_mobile=phone, has_touch=phone
+    )
     return open_page(context, url)
 
 
