@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Annotated, Any, cast
 
 import gradio as gr
+from gradio.blocks import Block
 from gradio.data_classes import FileData, GradioModel
-from gradio.exceptions import InvalidPathError
 from gradio.utils import get_upload_folder
 from pydantic import Field, WithJsonSchema, model_validator
 
@@ -50,8 +50,12 @@ def message_box(accepted: frozenset[str]) -> gr.MultimodalTextbox:
     box.data_model = SentMessage
     # Gradio's checks the names' endings, and its refusal never reaches the page's script.
     box.preprocess = cast("Any", _as_sent)
-    box.async_move_resource_to_block_cache = _stay
     return box
+
+
+def fetch_nothing(block: Block) -> None:
+    """Keep a component from what Gradio does with an address that a client names as a file's path: fetch it."""
+    block.async_move_resource_to_block_cache = _stay
 
 
 def upload_folder() -> Path:
@@ -64,11 +68,11 @@ def _as_sent(payload: SentMessage | None) -> dict[str, Any]:
 
 
 async def _stay(url_or_file_path: str | Path | None) -> str | None:
-    """Gradio would fetch an address that a client names as a file's path.
+    """Leave a file where it is.
 
     Raises:
-        InvalidPathError: If it is one.
+        gr.Error: If it isn't one.
     """
     if not Path(url_or_file_path or "/").is_absolute():
-        raise InvalidPathError("Only files that were uploaded can be sent.")
+        raise gr.Error("Only files that were uploaded can be sent.", print_exception=False)
     return None if url_or_file_path is None else str(url_or_file_path)

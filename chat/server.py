@@ -33,6 +33,7 @@ from chat.import_route import IMPORT
 from chat.local_model import LocalModel
 from chat.login import Login
 from chat.memory import hand_back_large_memory
+from chat.message_box import upload_folder
 from chat.models import AgentError, choose_agent
 from chat.policy import PagePolicy, Policy
 from chat.render import LONGEST_PROMPT
@@ -96,7 +97,7 @@ class Server:
             raise StartError(error) from error
         _quieten_gradio()
         _trust_proxies()
-        self._uploads = Uploads()
+        self._uploads = Uploads(upload_folder())
         self._hosts = Hosts(_bound_name(), [*settings.allowed_hosts, *_space_hosts()])
         frames = [SPACES_FRAME] if _space_hosts() else []
         self._policy = Policy(head=HEAD, image_hosts=settings.image_hosts, frames=frames)

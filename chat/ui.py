@@ -42,7 +42,7 @@ from chat.identity import Owner, owner_of
 from chat.import_route import IMPORT_ROUTES
 from chat.kinds import chooser_kinds, kinds_text, takes_sound
 from chat.limits import Left, LimitReached
-from chat.message_box import message_box, upload_folder
+from chat.message_box import fetch_nothing, message_box, upload_folder
 from chat.models import ChatAgent
 from chat.prompt_route import PROMPT_ROUTE, serve_prompt
 from chat.render import GradioMessage, PromptRefused
@@ -117,6 +117,9 @@ LATEX = [
 ]
 """What is shown as a formula. A single dollar is not: it begins more prices than formulas."""
 
+_TOLD = ("accepted", "refused", "decided", "acted", "failed", "opened")
+"""What of the state that a page sent is told back to it: how it knows which of its requests was answered."""
+
 SKIP = cast("Any", (gr.skip(), gr.skip()))  # pyright: ignore[reportUnknownMemberType]  # Gradio leaves it open
 
 Status = dict[str, Any]
@@ -174,6 +177,9 @@ class ChatPage(gr.ChatInterface):
         # Not on the page itself, which would be longer by them.
         with self.route("Programs", "/programs", show_in_navbar=False):
             add_endpoints()
+        for function in self.fns.values():
+            for block in function.inputs:
+                fetch_nothing(block)
         # One place for all tabs: every event is a short one or a watch, which ends with its run.
         self.queue(default_concurrency_limit=None, max_size=None, api_open=False)
 
@@ -591,14 +597,18 @@ def _status(view: View, sent: Status | None = None) -> Status:
         "target": view.target,
         "counts": view.counts,
         "pending": [asdict(call) for call in view.pending],
-        "accepted": sent.get("accepted"),
-        "refused": sent.get("refused"),
-        "decided": sent.get("decided"),
         "turns": [_turn(shown) for shown in view.turns],
         "taken_back": view.taken_back,
-        **{name: sent.get(name) for name in ("acted", "failed", "opened")},
+        **{name: _told(sent.get(name)) for name in _TOLD},
         "keepalive": KEEPALIVE_SECONDS,
     }
+
+
+def _told(value: object) -> object:
+    """What a page marked a request with: a number, a word or a flag. Anything else would not survive the way back."""
+    if isinstance(value, str):
+        return conversation_id_from(value)
+    return value if isinstance(value, int | float) and abs(value) < 2**53 else None
 
 
 def _turn(shown: ShownTurn) -> dict[str, Any]:

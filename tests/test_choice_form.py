@@ -108,6 +108,22 @@ def test_a_choice_can_be_changed_in_mid_conversation(visitor: BrowserContext, se
     expect(page.locator("#choice input[value=wait]")).not_to_be_checked()
 
 
+def test_a_reply_is_retried_with_a_model_of_the_menu_by_keyboard(visitor: BrowserContext, several: Chat) -> None:
+    page = open_page(visitor, several.url)
+    page.locator("#choice summary").click()
+    for tool in page.locator("#choice input[name=tool]").evaluate_all("boxes => boxes.map((box) => box.value)"):
+        switch(page, tool, on=False)
+    page.keyboard.press("Escape")
+    ask(page, "hello")
+    page.get_by_label("Retry with another model").press("Enter")
+    expect(page.get_by_role("menuitem")).to_have_text(["test", "openai:gpt-5"])
+    page.keyboard.press("ArrowUp")
+    expect(page.get_by_role("menuitem").last).to_be_focused()
+    page.keyboard.press("Home")
+    page.keyboard.press("Enter")
+    expect(page.locator(".versions")).to_contain_text("2/2")
+
+
 def test_what_can_be_attached_follows_the_model_that_is_chosen(visitor: BrowserContext, several: Chat) -> None:
     page = open_page(visitor, several.url)
     microphone = page.locator("[data-testid=microphone-button]")

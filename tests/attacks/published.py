@@ -82,6 +82,13 @@ async def cases(stage: Stage) -> AsyncIterator[Case]:
         led = "evil.example" in text or "169.254" in answer.headers.get("location", "")
         allowed = answer.headers.get("access-control-allow-origin", "")
         yield Case(f"{name}: {method} {path}", fault(text) or allowed or ("leads elsewhere" if led else ""))
+    address = {"path": METADATA, "url": METADATA, "meta": {"_type": "gradio.FileData"}}
+    for name, function in stage.functions.items():
+        if function["backend_fn"] and function["inputs"]:
+            ask = stage.ben.run if function["queue"] is False else stage.ben.call
+            answer = await ask(function["id"], [address for _ in function["inputs"]])
+            fetched = "" if "Only files that were uploaded" in answer else f"not refused: {answer[-300:]}"
+            yield Case(f"CVE-2024-4325: an address in a call of {name}", fetched)
     boundary = "x" * 100_000 + "-" * 500_000
     head = "POST /gradio_api/upload HTTP/1.1\r\ncontent-type: multipart/form-data; boundary=x\r\ncontent-length: 600000"
     answer = await raw(stage.chat, f"{head}\r\ncookie: parley_visitor={stage.ben.cookie}\r\n\r\n--x{boundary}")
