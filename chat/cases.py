@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -31,7 +32,8 @@ from chat.tool_render import OUTPUT_TAKEN
 EVALUATOR = "EqualsExpected"
 """What an exported case is judged by. For a model whose words vary, `LLMJudge` in its place takes a rubric."""
 
-MISSING = "Cases are run by pydantic-evals, which is not installed. Install it: pip install pydantic-evals"
+MISSING = "Cases are run by pydantic-evals, which is not installed. Install it: pip install --no-deps pydantic-evals"
+"""Without its dependencies, which are there: its releases lag behind, and would take Pydantic AI back with them."""
 
 _RETURN: TypeAdapter[ToolReturnPart] = TypeAdapter(ToolReturnPart)
 
@@ -138,7 +140,7 @@ class _RecordedToolset(WrapperToolset[Any]):
 def main(arguments: list[str]) -> int:
     """Run the cases of a file against an agent: the file, then the same flags as the chat's. The exit code."""
     try:
-        from pydantic_evals import Dataset  # Optional: only those who test an agent need it.
+        evals: Any = import_module("pydantic_evals")  # Optional: only those who test an agent need it.
     except ImportError:
         sys.exit(MISSING)
     if not arguments or arguments[0].startswith("-"):
@@ -146,7 +148,7 @@ def main(arguments: list[str]) -> int:
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     try:
         agent = choose_agent(read_settings(arguments[1:]))
-        dataset: Any = Dataset[Replay, list[str], Any].from_file(Path(arguments[0]))
+        dataset: Any = evals.Dataset[Replay, list[str], Any].from_file(Path(arguments[0]))
     except (AgentError, SettingsError) as error:
         sys.exit(str(error))
     except (OSError, ValidationError, ValueError, yaml.YAMLError) as error:
@@ -155,9 +157,9 @@ def main(arguments: list[str]) -> int:
     async def answers(inputs: Replay) -> list[str]:
         return await replay(agent, inputs)
 
-    report = asyncio.run(dataset.evaluate(answers, name=agent.model_name, max_concurrency=1, progress=False))
+    report: Any = asyncio.run(dataset.evaluate(answers, name=agent.model_name, max_concurrency=1, progress=False))
     report.print(include_input=False, include_output=True, include_expected_output=True, include_errors=True)
-    judged = [result.value for case in report.cases for result in case.assertions.values()]
+    judged: list[bool] = [result.value for case in report.cases for result in case.assertions.values()]
     return 0 if all(judged) and not report.failures else 1
 
 
