@@ -52,7 +52,8 @@ class Choice(BaseModel):
             return cls.model_validate(value)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
-            name = str(first["loc"][0]).replace("_", " ") if first["loc"] else "choice"
+            where = str(first["loc"][0]) if first["loc"] else ""
+            name = where.replace("_", " ") if where.isidentifier() else "choice"
             raise ValueError(f"The {name} can't be used: {first['msg']}.") from error
 
     def changes(self) -> dict[str, Any]:

@@ -10,8 +10,10 @@ SECURITY.md lists every route.
 import hashlib
 import json
 import re
+import shutil
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Protocol, cast
 from urllib.parse import parse_qsl, urlencode
 
@@ -58,13 +60,21 @@ RELOADED = ("GET", rf"{API}/dev/reload")
 UPLOADS_KNOWN = 20_000
 """Uploads whose owners are kept in mind, the oldest forgotten first. A forgotten one has to be attached again."""
 
+ROOM_KEPT = 500_000_000
+"""Bytes of the disk that uploads leave free: whoever fills it would end the conversations that are on it."""
+
 _HASH = re.compile(r"[\w-]{1,100}", re.ASCII)
 
 
 class Uploads:
-    """Who uploaded what, since the server was started. Uploads are short-lived: what was sent is in the database."""
+    """Who uploaded what, since the server was started. Uploads are short-lived: what was sent is in the database.
 
-    def __init__(self) -> None:
+    Args:
+        folder: Where they are.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._owned: OrderedDict[tuple[Owner, str], None] = OrderedDict()
 
     def add(self, owner: Owner, path: str) -> None:
@@ -73,6 +83,11 @@ class Uploads:
         self._owned.move_to_end((owner, path))
         while len(self._owned) > UPLOADS_KNOWN:
             self._owned.popitem(last=False)
+
+    def have_room(self) -> bool:
+        """Whether the disk has room for another one."""
+        there = next(path for path in (self._folder, *self._folder.parents) if path.exists())
+        return shutil.disk_usage(there).free >= ROOM_KEPT
 
     def has(self, owner: Owner, path: str) -> bool:
         """Whether `owner` uploaded the file at `path`."""
@@ -164,6 +179,10 @@ class Doors:
     async def _file(self, path: str, owner: Owner | None, scope: Scope, receive: Receive, send: Send) -> None:
         if owner is None:
             await PlainTextResponse("Open the chat's page first: only its visitors have files.", 403)(
+                scope, receive, send
+            )
+        elif path == UPLOAD and not self._uploads.have_room():
+            await PlainTextResponse("There is no room for files at the moment. Try again later.", 507)(
                 scope, receive, send
             )
         elif path == UPLOAD:

@@ -27,6 +27,10 @@ class RecentConversations:
         self._kept: OrderedDict[tuple[Owner, str], tuple[Conversation, int]] = OrderedDict()
         self._bytes = 0
 
+    def has(self, owner: Owner, conversation_id: str) -> bool:
+        """Whether a conversation is kept: it is its owner's then."""
+        return (owner, conversation_id) in self._kept
+
     def take(self, owner: Owner, conversation_id: str) -> tuple[Conversation, int] | None:
         """A conversation as it was put, and the bytes of its messages as JSON; `None` when it isn't kept."""
         taken = self._kept.pop((owner, conversation_id), None)

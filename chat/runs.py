@@ -250,7 +250,7 @@ class Runs:
         self._free = asyncio.Semaphore(max_runs)
         self._line: list[Run] = []
         self._active: dict[str, Run] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._checkpointer: asyncio.Task[None] | None = None
         self._checkpointing = asyncio.Lock()
         self._checkpoint_now = asyncio.Event()
@@ -319,7 +319,7 @@ class Runs:
                 await self._choices.write(owner, run.conversation_id, choice)
             return conversation
 
-        return await self._start(owner, conversation_id or Conversation().conversation_id, agent, begin)
+        return await self._start(owner, conversation_id, agent, begin)
 
     async def retry(
         self,
@@ -555,8 +555,31 @@ class Runs:
         return None
 
     async def _start(
-        self, owner: Owner, conversation_id: str, agent: ChatAgent, begin: Callable[[Run], Awaitable[Conversation]]
+        self,
+        owner: Owner,
+        conversation_id: str | None,
+        agent: ChatAgent,
+        begin: Callable[[Run], Awaitable[Conversation]],
     ) -> Run:
+        # A task of its own, as the run: who sent it may have gone before it is stored.
+        starting = asyncio.create_task(self._admit(owner, conversation_id, agent, begin))
+        self._tasks.add(starting)
+        starting.add_done_callback(self._tasks.discard)
+        starting.add_done_callback(lambda done: done.cancelled() or done.exception())  # Seen, too.
+        return await asyncio.shield(starting)
+
+    async def _admit(
+        self,
+        owner: Owner,
+        conversation_id: str | None,
+        agent: ChatAgent,
+        begin: Callable[[Run], Awaitable[Conversation]],
+    ) -> Run:
+        if conversation_id is None:
+            conversation_id = Conversation().conversation_id
+        elif not self._recent.has(owner, conversation_id):
+            # Before anything else: it takes as long to find out that it is somebody else's as that it isn't there.
+            await self._record(owner, conversation_id)
         if self._closing.is_set():
             raise ShuttingDown
         if owner in self._leaving:

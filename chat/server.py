@@ -98,9 +98,9 @@ class Server:
             raise StartError(error) from error
         _quieten_gradio()
         _trust_proxies()
-        self._uploads = Uploads()
-        largest = int(settings.max_file_mb * 1_000_000)
-        self._attaching = Attaching(upload_folder(), largest, settings.max_files, self._uploads.has)
+        folder, largest = upload_folder(), int(settings.max_file_mb * 1_000_000)
+        self._uploads = Uploads(folder)
+        self._attaching = Attaching(folder, largest, settings.max_files, self._uploads.has)
         self._hosts = Hosts(_bound_name(), [*settings.allowed_hosts, *_space_hosts()])
         frames = [SPACES_FRAME] if _space_hosts() else []
         self._policy = Policy(head=HEAD, image_hosts=settings.image_hosts, frames=frames)

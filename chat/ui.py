@@ -115,6 +115,9 @@ LATEX = [
 ]
 """What is shown as a formula. A single dollar is not: it begins more prices than formulas."""
 
+_TOLD = ("accepted", "refused", "decided", "acted", "failed", "opened")
+"""What of the state that a page sent is told back to it: how it knows which of its requests was answered."""
+
 SKIP = cast("Any", (gr.skip(), gr.skip()))  # pyright: ignore[reportUnknownMemberType]  # Gradio leaves it open
 
 Status = dict[str, Any]
@@ -585,14 +588,18 @@ def _status(view: View, sent: Status | None = None) -> Status:
         "target": view.target,
         "counts": view.counts,
         "pending": [asdict(call) for call in view.pending],
-        "accepted": sent.get("accepted"),
-        "refused": sent.get("refused"),
-        "decided": sent.get("decided"),
         "turns": [_turn(shown) for shown in view.turns],
         "taken_back": view.taken_back,
-        **{name: sent.get(name) for name in ("acted", "failed", "opened")},
+        **{name: _told(sent.get(name)) for name in _TOLD},
         "keepalive": KEEPALIVE_SECONDS,
     }
+
+
+def _told(value: object) -> object:
+    """What a page marked a request with: a number, a word or a flag. Anything else would not survive the way back."""
+    if isinstance(value, str):
+        return conversation_id_from(value)
+    return value if isinstance(value, int | float) and abs(value) < 2**53 else None
 
 
 def _turn(shown: ShownTurn) -> dict[str, Any]:

@@ -38,7 +38,7 @@ class Visitor:
         """What an event of the page paints, frame by frame."""
         session = uuid4().hex
         body = {"data": data, "fn_index": self._functions[name], "session_hash": session, "event_data": None}
-        (await self._http.post("/gradio_api/queue/join", json=body)).raise_for_status()
+        await self._send("/gradio_api/queue/join", body)
         frame: list[Any] = []
         address = f"/gradio_api/queue/data?session_hash={session}"
         async with self._http.stream("GET", address, timeout=None) as response:
@@ -59,7 +59,12 @@ class Visitor:
     async def post(self, name: str, *data: Any) -> None:
         """Call an event that does not wait in the queue."""
         body = {"data": data, "fn_index": self._functions[name], "session_hash": uuid4().hex, "event_data": None}
-        (await self._http.post("/gradio_api/run/predict", json=body)).raise_for_status()
+        await self._send("/gradio_api/run/predict", body)
+
+    async def _send(self, path: str, body: dict[str, Any]) -> None:
+        # As browsers write it: half a surrogate pair is a text, too.
+        headers = {"content-type": "application/json"}
+        (await self._http.post(path, content=json.dumps(body), headers=headers)).raise_for_status()
 
     async def get(self, address: str) -> bytes:
         """A file that a page shows."""

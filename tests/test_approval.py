@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 from pydantic_ai import Agent, CallDeferred, DeferredToolRequests, ModelMessage, Tool
 from pydantic_ai.messages import ModelResponse, ToolReturnPart, UserPromptPart
@@ -22,6 +25,7 @@ from chat.services import Services, open_services
 from chat.store import SQLiteConversationStore
 from chat.tool_render import WAITING
 from chat.view import View, watch
+from tests.anything import ANYTHING, objects
 from tests.browser import Chat, ask, open_page, replies, send
 from tests.test_runs import ANNA, BEN, Checkpoints, answer, as_if_killed, done, outcome, settings, shown, soon
 
@@ -645,3 +649,18 @@ class TestForm:
         assert box["y"] + box["height"] <= message["y"]
         assert message["y"] + message["height"] <= 700
         context.close()
+
+
+@examples(max_examples=60, deadline=None)
+@given(
+    st.lists(objects("id", "fingerprint", "arguments", verdict=st.sampled_from(["approve", "deny"])), max_size=3)
+    | ANYTHING
+)
+def test_whatever_a_page_sends_as_decisions_is_read_or_refused_in_one_line(sent: object) -> None:
+    said, decisions = "", list[Decision]()
+    try:
+        decisions = decisions_from_page(sent)
+    except DecisionRefused as refused:
+        said = str(refused)
+    assert said.isprintable()
+    assert all(isinstance(decision, Decision) for decision in decisions)

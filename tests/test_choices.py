@@ -4,12 +4,16 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
 from pydantic_ai.conversation import Conversation
 from pydantic_ai.messages import ModelRequest, UserPromptPart
 
 from chat.choices import LONGEST_INSTRUCTIONS, Choice, Choices
 from chat.identity import Owner
 from chat.store import SQLiteConversationStore
+from tests.anything import ANYTHING, TEXT, objects
 
 ANN, BOB = Owner("visitor:ann"), Owner("visitor:bob")
 ALL = Choice(model="b", instructions="Rhyme.", temperature=0.5, thinking="high", tools_off=("add", "fetch"))
@@ -112,3 +116,20 @@ class TestChecking:
         said = refusal(value)
         assert said.startswith(sentence)
         assert "\n" not in said
+
+
+@examples(max_examples=60, deadline=None)
+@given(
+    objects("model", "instructions", "temperature", "thinking", "tools_off", "owner")
+    | ANYTHING
+    | st.dictionaries(TEXT, ANYTHING)
+)
+@example({"a\nb": 1})
+def test_whatever_a_page_sends_is_a_choice_that_can_be_stored_or_refused_in_one_line(sent: object) -> None:
+    said, chosen = "", Choice()
+    try:
+        chosen = Choice.from_page(sent)
+    except ValueError as error:
+        said = str(error)
+    assert said.isprintable()
+    assert Choice.model_validate_json(chosen.model_dump_json()) == chosen

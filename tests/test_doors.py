@@ -4,14 +4,17 @@ import json
 import re
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
 import httpx
 import pytest
 from gradio.routes import App
+from starlette.responses import PlainTextResponse
 
-from chat.doors import Doors, Uploads
+from chat.doors import ROOM_KEPT, Doors, Uploads
 from chat.server import Server
 from chat.settings import Settings
 from tests.browser import ROOT, Chat
@@ -52,7 +55,7 @@ def test_each_route_of_the_running_app_is_in_the_table_of_security_md(routes: se
 
 
 def test_the_table_says_what_is_open_and_what_is_closed(routes: set[tuple[str, str]]) -> None:
-    doors = Doors(lambda *_: None, functions=dict, uploads=Uploads())  # type: ignore[arg-type, return-value]
+    doors = Doors(lambda *_: None, functions=dict, uploads=Uploads(ROOT))  # type: ignore[arg-type, return-value]
     for method, path in routes:
         one = re.sub(r"\{([^}]+)\}", lambda found: NAMES.get(found[1], "1"), path)
         assert ("open" if doors.are_open(method, one) else "closed") == documented()[method, path], path
@@ -129,6 +132,18 @@ class TestUploads:
         [uploaded] = (await anna.post("/gradio_api/upload", files={"files": ("a.txt", b"x")})).json()
         answer = await anna.get("/gradio_api/file=" + path.format(uploaded, database=chat.database))
         assert (answer.status_code, answer.text) == (404, "Not found.")
+
+    async def test_nothing_is_uploaded_to_a_disk_that_is_nearly_full(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        doors = Doors(PlainTextResponse("taken"), functions=dict, uploads=Uploads(tmp_path / "not there yet"))
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(doors), base_url="http://chat", cookies={"parley_visitor": "A" * 43}
+        ) as anna:
+            assert (await anna.post("/gradio_api/upload", content=b"x")).text == "taken"
+            monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=ROOM_KEPT - 1))  # pyright: ignore
+            answer = await anna.post("/gradio_api/upload", content=b"x")
+        assert (answer.status_code, answer.text) == (507, "There is no room for files at the moment. Try again later.")
 
     async def test_somebody_elses_upload_can_not_be_sent(self, chat: Chat, visitors: list[httpx.AsyncClient]) -> None:
         anna, *_ = visitors

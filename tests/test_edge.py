@@ -2,13 +2,18 @@
 
 from collections.abc import AsyncIterator, Iterable
 
+import anyio
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
 from playwright.sync_api import BrowserContext, expect
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
+from starlette.types import Message
 
 from chat.edge import Edge, Hosts
 from chat.policy import Policy
@@ -250,3 +255,37 @@ def test_a_message_in_the_browser_runs_and_loads_nothing_and_nothing_of_the_page
     with visitor.expect_page() as opened:  # Only a click leads there.
         shown.click()
     assert not opened.value.url.startswith(chat.url)
+
+
+SENT = st.binary(max_size=40) | st.sampled_from(
+    [b"localhost", b"http://localhost", b"[::1]", b"127.0.0.1:7860", b"null"]
+)
+NAMES = st.sampled_from(
+    [
+        b"host",
+        b"origin",
+        b"x-forwarded-host",
+        b"x-gradio-server",
+        b"sec-fetch-site",
+        b"sec-fetch-mode",
+        b"content-length",
+    ]
+)
+
+
+@examples(max_examples=80, deadline=None)
+@given(st.lists(st.tuples(NAMES, SENT), max_size=4))
+def test_whatever_the_headers_say_a_request_is_answered_or_refused(headers: list[tuple[bytes, bytes]]) -> None:
+    statuses: list[int] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b""}
+
+    async def send(message: Message) -> None:
+        statuses.extend([message["status"]] if message["type"] == "http.response.start" else [])
+
+    scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": headers}
+    edge = Edge(PlainTextResponse("answered"), hosts=Hosts("127.0.0.1", PUBLIC), policy=POLICY, limits={"": 1000})
+    anyio.run(edge, scope, receive, send)
+    named = [value for name, value in headers if name == b"host"]
+    assert statuses[0] in ((200, 403, 413, 421) if len(named) == 1 else (400,)) or statuses == [400]

@@ -1,9 +1,12 @@
 """Whether others can reach the chat is told by what Gradio is told."""
 
+from collections.abc import Callable
+
 import pytest
 
 from chat.exposure import is_exposed
 from chat.settings import Settings
+from tests.browser import Chat
 
 
 @pytest.mark.parametrize(
@@ -38,3 +41,11 @@ def test_any_other_address_a_space_and_a_path_behind_a_proxy_are_for_others(envi
 @pytest.mark.parametrize("settings", [Settings(share=True), Settings(allowed_hosts=("chat.example.org",))])
 def test_so_is_a_chat_with_a_link_or_a_name_that_a_proxy_gives_it(settings: Settings) -> None:
     assert is_exposed(settings, {})
+
+
+def test_a_paid_model_for_others_without_limits_or_login_is_warned_of_with_the_setting(
+    start_chat: Callable[..., Chat],
+) -> None:
+    paid = {"CHAT_MODEL": "openai-chat:gpt-5", "OPENAI_API_KEY": "none", "CHAT_ALLOWED_HOSTS": "chat.example.org"}
+    warning = "WARNING: Others can reach this chat, and nothing limits what they may spend on its model. Set CHAT_TOTAL"
+    assert warning in start_chat("--total-limits", "off", **paid).output

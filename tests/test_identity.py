@@ -6,6 +6,9 @@ from types import SimpleNamespace
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
@@ -171,3 +174,11 @@ def test_an_owner_is_never_empty() -> None:
     assert Owner("visitor:1") == "visitor:1"
     with pytest.raises(ValueError, match="can't be empty"):
         Owner("")
+
+
+@examples(max_examples=60, deadline=None)
+@given(st.lists(st.binary(max_size=60) | st.sampled_from([b"parley_visitor=" + b"%" * 43, b"__Host-parley_visitor"])))
+def test_whatever_a_cookie_holds_it_names_a_visitor_or_nobody(cookies: list[bytes]) -> None:
+    scope = {"type": "http", "headers": [(b"cookie", b"; ".join(cookies))]}
+    owner = owner_of(Request(scope))
+    assert owner is None or re.fullmatch(r"visitor:[0-9a-f]{64}", owner)

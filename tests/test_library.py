@@ -6,12 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
 from pydantic_ai.conversation import Conversation
 from pydantic_ai.messages import ModelRequest, UserPromptPart
 
 from chat.identity import Owner
-from chat.library import Library, Listed, Mark
+from chat.library import PLACES, Library, Listed, Mark
 from chat.store import SQLiteConversationStore
+from tests.anything import TEXT
 
 pytestmark = pytest.mark.anyio
 
@@ -190,3 +194,14 @@ async def test_a_page_is_read_from_an_index_in_its_order_however_many_conversati
     assert "(place,updated_at,conversation_id)<(?,?,?)" in plan
     assert "SCAN" not in plan
     assert "TEMP B-TREE" not in plan
+
+
+@examples(max_examples=60, deadline=None)
+@given(TEXT | st.lists(st.sampled_from(PLACES) | TEXT, min_size=2, max_size=4).map(" ".join))
+def test_a_mark_that_a_page_sends_back_is_one_of_the_list_or_none(sent: str) -> None:
+    try:
+        mark = Mark.from_page(sent)
+    except ValueError:
+        return
+    assert mark.place in PLACES
+    assert str(mark) == sent

@@ -6,8 +6,13 @@ import time
 from collections.abc import Callable
 from contextlib import aclosing
 from itertools import pairwise
+from typing import Any
+
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
 
 from chat.view import PAINT_SECONDS, WINDOW
+from tests.anything import ANYTHING, TEXT, objects
 from tests.browser import Chat
 from tests.long import lengthen
 from tests.protocol import Messages, Status, Visitor, shown
@@ -160,3 +165,44 @@ def test_a_server_whose_tool_blocks_ends_when_it_is_told_to(start_chat: Callable
                     return
 
     asyncio.run(begin())
+
+
+HERE = "<the conversation of the page>"
+STATUS = objects(
+    "token", "sent", "accepted", "refused", "decided", "early", "choice", "acted", "failed", "opened", "history",
+    conversation=st.just(HERE),
+    span=objects("first", "last", "around"),
+    action=objects(
+        "entry", "text", "model",
+        do=st.sampled_from(["edit", "retry", "take back", "bring back", "switch", "fork"]),
+        kind=st.sampled_from(["prompt", "reply"]),
+        number=st.integers(-1, 10**30),
+    ),
+    decisions=objects("token", calls=st.lists(objects("id", "fingerprint", "verdict", "arguments"), max_size=3)),
+)  # fmt: skip
+"""What a page sends as its state."""
+
+CHOSEN = objects(chosen=objects("model", "instructions", "temperature", "thinking", "tools_off"))
+
+
+@settings(max_examples=12, deadline=None, phases=[Phase.generate])  # Each is a conversation, too slow to shrink.
+@given(status=STATUS | ANYTHING, chosen=CHOSEN | ANYTHING, message=TEXT)
+def test_whatever_a_page_sends_as_its_state_is_answered(chat: Chat, status: Any, chosen: Any, message: str) -> None:
+    async def call() -> None:
+        async with Visitor(chat.url) as visitor:
+            _, begun = await visitor.last("chat", "echo begin", NEW)
+            if isinstance(status, dict) and status.get("conversation") == HERE:
+                status["conversation"] = begun["conversation"]
+            for painting in (
+                visitor.last("watch", status),
+                visitor.last("act", status),
+                visitor.last("page_decide", status),
+                visitor.last("chat", message, status),
+            ):
+                _, painted = await painting
+                assert painted["phase"] == "idle", painted
+            await visitor.post("page_stop", status)
+            await visitor.post("choice_of", status)
+            await visitor.post("choose", chosen, status)
+
+    asyncio.run(call())

@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
 from pydantic_ai import Agent, ModelMessage, ModelRequest, ModelResponse, RunContext
 from pydantic_ai.capabilities import AbstractCapability
 from pydantic_ai.conversation import Conversation
@@ -22,7 +25,8 @@ from chat.identity import Owner
 from chat.models import ChatAgent, ChatModel
 from chat.services import Services, open_services
 from chat.settings import Settings
-from chat.view import AROUND, TURN, WIDEST, WINDOW, Span, View, watch
+from chat.view import AROUND, LONGEST_ID, TURN, WIDEST, WINDOW, Span, View, conversation_id_from, watch
+from tests.anything import ANYTHING, objects
 from tests.long import turns
 
 pytestmark = pytest.mark.anyio
@@ -322,3 +326,18 @@ def bytes_of_files_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(Database, "row", noted)
     return read
+
+
+@examples(max_examples=60, deadline=None)
+@given(objects("first", "last", "around") | ANYTHING, st.integers(0, 10**6))
+def test_whatever_span_a_page_asks_for_it_gets_a_window_of_what_there_is(sent: object, end: int) -> None:
+    first, last = Span.from_page(sent).within(end)
+    assert 0 <= first <= last <= end
+    assert last - first < WIDEST
+
+
+@examples(max_examples=60, deadline=None)
+@given(ANYTHING)
+def test_an_id_is_a_short_text_that_can_be_stored_or_none_at_all(sent: object) -> None:
+    named = conversation_id_from(sent)
+    assert named is None or (named == sent and len(named.encode()) <= 4 * LONGEST_ID)

@@ -12,9 +12,10 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from tests.attacks.others import FUNCTIONS, REQUESTS
-from tests.attacks.stage import Stage
+from tests.attacks.stage import Stage, Things
 
 ROUNDS = 400
 """Requests for Anna's thing, and as many for a missing one, of each route."""
@@ -47,17 +48,19 @@ async def measured(stage: Stage) -> AsyncIterator[Times]:
     """The times of each route and function that is asked for something of Anna's."""
     missing = stage.hers.missing()
     for (method, path), requests in sorted(REQUESTS.items()):
-        pairs = zip(requests(stage.hers, stage.his), requests(missing, stage.his), strict=True)
-        asked = next((pair for pair in pairs if pair[0] != pair[1]), None)
-        if asked is not None:
+        if asked := _first(requests, stage, missing):
             acts = [partial(stage.ben.ask, *request[:2], **request[2]) for request in asked]
             yield await _timed(f"{method} `{path}`", acts, ROUNDS)
     for name, function in stage.functions.items():
-        if name in FUNCTIONS and function["backend_fn"]:
+        if name in FUNCTIONS and function["backend_fn"] and (called := _first(FUNCTIONS[name], stage, missing)):
             call = stage.ben.call if function["queue"] is not False else stage.ben.run
-            called = [FUNCTIONS[name](things, stage.his)[-1] for things in (stage.hers, missing)]
-            if called[0] != called[1]:
-                yield await _timed(f"`{name}`", [partial(call, function["id"], *each) for each in called], CALLS)
+            yield await _timed(f"`{name}`", [partial(call, function["id"], *each) for each in called], CALLS)
+
+
+def _first(tries: Callable[[Things, Things], Sequence[Any]], stage: Stage, missing: Things) -> tuple[Any, Any] | None:
+    """The first of the tries that names something of Anna's, and the same with a missing one."""
+    pairs = zip(tries(stage.hers, stage.his), tries(missing, stage.his), strict=True)
+    return next((pair for pair in pairs if pair[0] != pair[1]), None)
 
 
 async def _timed(name: str, acts: Sequence[Callable[[], Awaitable[str]]], rounds: int) -> Times:
