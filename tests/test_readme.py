@@ -49,3 +49,9 @@ def test_the_space_starts_the_program_with_the_python_that_is_checked_and_the_we
     assert SPACE["python_version"] == checked
     assert SPACE["preload_from_hub"] == [f"{QWEN_REPO} {QWEN_FILE}"]
     assert len(SPACE["short_description"]) <= 60  # The hub refuses longer ones.
+
+
+def test_the_design_says_where_every_module_belongs() -> None:
+    said = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    modules = {path.stem for path in (ROOT / "chat").glob("*.py")} - {"__init__"}
+    assert modules - set(re.findall(r"`(\w+)`", said)) == set()

@@ -22,6 +22,7 @@ SECTIONS = MappingProxyType(
         "start": "The start",
         "memory": "Memory",
         "attachments": "Attachments",
+        "library": "The library",
     }
 )
 """Each section's module in this package and its heading."""
@@ -32,7 +33,8 @@ PICTURE = ROOT / "docs" / "bench.png"
 HEAD = """# Benchmark
 
 `python -m tests.bench` made this page; `--quick` measures less and only prints, and names of sections (browser, load,
-store, start, memory, attachments) leave out the others. Figures depend on the machine: compare those of one section.
+store, start, memory, attachments, library) leave out the others. Figures depend on the machine: compare those of one
+section.
 """
 
 
