@@ -33,7 +33,9 @@ from chat.api_schema import (
     Step,
     StepBegun,
     TextSoFar,
+    Upload,
 )
+from chat.attachments import Attaching, Sent, prompt_of
 from chat.choices import Choice
 from chat.database import DatabaseError, DatabaseUnavailable
 from chat.decisions import Decision, pending_calls
@@ -44,7 +46,7 @@ from chat.identity import Owner, owner_of
 from chat.library import PAGE, Listed, Mark
 from chat.listing import Change, make_change, sign_of
 from chat.models import ChatAgent
-from chat.render import prompt_from, starts_turn
+from chat.render import starts_turn
 from chat.runs import ConversationMissing, Run
 from chat.services import Services
 from chat.snippet import Piece
@@ -82,6 +84,7 @@ class Caller:
 
     services: Services
     agent: ChatAgent
+    attaching: Attaching
     owner: Owner
 
 
@@ -94,7 +97,7 @@ def caller_of(request: Request) -> Caller:
     owner = owner_of(request)
     if owner is None:
         raise NoVisitor
-    return Caller(request.state.services, request.state.agent, owner)
+    return Caller(request.state.services, request.state.agent, request.state.attaching, owner)
 
 
 def about(services: Services, agent: ChatAgent) -> About:
@@ -165,11 +168,18 @@ async def read(caller: Caller, conversation: str, *, before: int | None = None, 
     )
 
 
-async def send(caller: Caller, text: str, *, conversation: str | None = None, model: str | None = None) -> Run:
+async def send(
+    caller: Caller,
+    text: str,
+    *,
+    conversation: str | None = None,
+    model: str | None = None,
+    files: Sequence[Upload] = (),
+) -> Run:
     """Store a message at the end of a conversation, or of a new one, and have it answered: `follow` tells how.
 
     Raises:
-        PromptRefused: If the text can't be sent.
+        PromptRefused: If the text, or a file, can't be sent.
         Unusable: If there is no such model, or it is chosen for a conversation that is there already.
         ConversationBusy: If a reply is being written there; nothing is stored.
         LimitReached: If the caller may not use more now; nothing is stored.
@@ -184,10 +194,16 @@ async def send(caller: Caller, text: str, *, conversation: str | None = None, mo
     except ValueError as error:
         raise Unusable(str(error)) from error
     known = None if conversation is None else _id(conversation)
-    run = await caller.services.runs.send(caller.owner, known, prompt_from(text), caller.agent, choice)
+    sent = Sent.from_page({"text": text, "files": [file.model_dump() for file in files]})
+    limits = None
+    if files:
+        answering = choice if known is None else await caller.services.choices.read(caller.owner, known)
+        limits = caller.attaching.limits(caller.owner, caller.agent.chosen(answering.model).model)
+    prompt = await prompt_of(sent, limits)
+    run = await caller.services.runs.send(caller.owner, known, prompt, caller.agent, choice)
     if known is None:
         with suppress(DatabaseUnavailable):  # It then has none; the message is stored all the same.
-            await caller.services.library.title_from_prompt(caller.owner, run.conversation_id, text)
+            await caller.services.library.title_from_prompt(caller.owner, run.conversation_id, sent.title)
             caller.services.changes.announce_listing(caller.owner, run.conversation_id)
     return run
 

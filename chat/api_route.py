@@ -111,7 +111,7 @@ async def list_conversations(
 @router.post("/conversations", responses={**_STREAMED, **_LIMITED}, response_model=Reply)
 async def begin_conversation(caller: Caller, prompt: Prompt, request: Request) -> Response:
     """Send a message that begins a conversation. Answers when the reply is complete, or with its events."""
-    return await _reply(caller, await api.send(caller, prompt.text, model=prompt.model), request)
+    return await _reply(caller, await api.send(caller, prompt.text, model=prompt.model, files=prompt.files), request)
 
 
 @router.get(BY_ID, responses=_MISSING)
@@ -140,7 +140,7 @@ async def delete_conversation(caller: Caller, conversation: str) -> None:
 @router.post(f"{BY_ID}/messages", responses={**_STREAMED, **_MISSING, **_BUSY, **_LIMITED}, response_model=Reply)
 async def send_message(caller: Caller, conversation: str, prompt: Prompt, request: Request) -> Response:
     """Send a message. Calls that wait for a decision are denied. Answers as a conversation's first message does."""
-    run = await api.send(caller, prompt.text, conversation=conversation, model=prompt.model)
+    run = await api.send(caller, prompt.text, conversation=conversation, model=prompt.model, files=prompt.files)
     return await _reply(caller, run, request)
 
 

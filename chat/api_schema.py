@@ -14,6 +14,12 @@ from chat.search import LONGEST_QUERY
 LONGEST_NAME = 200
 """Characters of an id, of a token, or of a model's name."""
 
+LONGEST_PATH = 4_096
+"""Characters of an upload's path."""
+
+MOST_FILES = 1_000
+"""Files that can be named with a message. How many the chat takes is a setting."""
+
 Position = Annotated[int, Field(ge=0, lt=2**53)]
 """A number that JSON carries whole wherever it is read."""
 
@@ -109,13 +115,24 @@ class Reply(BaseModel):
     token: str
 
 
+class Upload(BaseModel):
+    """A file that was uploaded: its `path` as the upload was answered, and its name. Gradio's `FileData` is one too."""
+
+    path: Annotated[str, Field(max_length=LONGEST_PATH)]
+    orig_name: Annotated[str, Field(max_length=LONGEST_PATH)] | None = None
+
+
+Uploaded = Annotated[list[Upload], Field(max_length=MOST_FILES)]
+
+
 class Prompt(BaseModel):
     """A message to send. `model` chooses one of the chat's, for a new conversation only."""
 
     model_config = ConfigDict(extra="forbid")
 
-    text: Annotated[str, Field(max_length=LONGEST_PROMPT, json_schema_extra={"pattern": r"\S"})]
+    text: Annotated[str, Field(max_length=LONGEST_PROMPT)]
     model: Annotated[str, Field(max_length=LONGEST_NAME)] | None = None
+    files: Uploaded = []
 
 
 class Decided(BaseModel):

@@ -8,15 +8,18 @@ import asyncio
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import cast
 
 from pydantic_ai import ModelMessage, ModelRequest
 from pydantic_ai.messages import BinaryContent, TextContent, UserContent, UserPromptPart
+from pydantic_ai.models import Model
 
-from chat.abilities import TEXT
+from chat.abilities import TEXT, accepted_media
 from chat.file_render import is_text_file, text_file
 from chat.files import LONGEST_NAME
+from chat.identity import Owner
 from chat.kinds import kinds_text
 from chat.markup import size_text
 from chat.render import LONGEST_PROMPT, PromptRefused, prompt_from
@@ -69,6 +72,20 @@ class Limits:
     count: int
     accepted: frozenset[str]
     uploaded: Callable[[str], bool]
+
+
+@dataclass(frozen=True)
+class Attaching:
+    """What the chat takes as attachments of anybody: see `Limits`."""
+
+    folder: Path
+    size: int
+    count: int
+    uploaded: Callable[[Owner, str], bool]
+
+    def limits(self, owner: Owner, model: Model | None) -> Limits:
+        """What this owner can attach to a message that this model answers."""
+        return Limits(self.folder, self.size, self.count, accepted_media(model), partial(self.uploaded, owner))
 
 
 async def prompt_of(sent: Sent, limits: Limits | None) -> str | list[UserContent]:

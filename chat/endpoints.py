@@ -25,6 +25,7 @@ from chat.api_schema import (
     Problem,
     Reply,
     Stopped,
+    Uploaded,
 )
 from chat.decisions import MOST_DECISIONS, Decision
 from chat.exports import Form
@@ -70,9 +71,11 @@ async def send(
     text: Annotated[str, Field(max_length=LONGEST_PROMPT)],
     conversation: str | None = None,
     model: Name | None = None,
+    files: Uploaded | None = None,
 ) -> AsyncIterator[Reply]:
-    """Send a message to a conversation, or to a new one, and get its reply."""
-    async for reply in _told(caller, await api.send(caller, text, conversation=conversation, model=model)):
+    """Send a message, with files that were uploaded, to a conversation or to a new one, and get its reply."""
+    run = await api.send(caller, text, conversation=conversation, model=model, files=files or ())
+    async for reply in _told(caller, run):
         yield reply
 
 

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp
 
 from chat.accounts import AccountError, Accounts
 from chat.api_route import API
+from chat.attachments import Attaching
 from chat.backup import Backup, BackupError
 from chat.backup_place import PlaceError, place_at
 from chat.database import Database, DatabaseError, check_header
@@ -97,7 +98,9 @@ class Server:
             raise StartError(error) from error
         _quieten_gradio()
         _trust_proxies()
-        self._uploads = Uploads(upload_folder())
+        folder, largest = upload_folder(), int(settings.max_file_mb * 1_000_000)
+        self._uploads = Uploads(folder)
+        self._attaching = Attaching(folder, largest, settings.max_files, self._uploads.has)
         self._hosts = Hosts(_bound_name(), [*settings.allowed_hosts, *_space_hosts()])
         frames = [SPACES_FRAME] if _space_hosts() else []
         self._policy = Policy(head=HEAD, image_hosts=settings.image_hosts, frames=frames)
@@ -105,7 +108,7 @@ class Server:
         self._ways = Ways(accounts, hugging_face is not None, self._is_local)
         self._login = Login(settings.title, self._ways, hugging_face)
         signs_in = accounts is not None or hugging_face is not None
-        self.demo = ChatPage(self._agent, settings, self._uploads, signs_in=signs_in)
+        self.demo = ChatPage(self._agent, settings, self._attaching, signs_in=signs_in)
         self._tools = _tools(settings.title) if settings.mcp else None
         self._lock = FileLock(f"{settings.database}.lock")
         self._services: Services | None = None
@@ -207,7 +210,12 @@ class Server:
                 logger.warning(UNLIMITED)
             self._loop = asyncio.get_running_loop()
             async with self._tools.open() if self._tools else nullcontext():
-                yield {"services": self._services, "agent": self._agent, "backup": self._backup}
+                yield {
+                    "services": self._services,
+                    "agent": self._agent,
+                    "attaching": self._attaching,
+                    "backup": self._backup,
+                }
         for model in local:
             model.close()
 
@@ -219,7 +227,7 @@ class Server:
             uploads=self._uploads,
             reloads=bool(os.environ.get("GRADIO_WATCH_DIRS")),
         )
-        files = int(self._settings.max_file_mb * 1_000_000) * self._settings.max_files
+        files = self._attaching.size * self._attaching.count
         imports = int(self._settings.max_import_mb * 1_000_000) + BODY_BYTES
         limits = {
             "": files + BODY_BYTES,

@@ -13,7 +13,6 @@ import json
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing, suppress
 from dataclasses import asdict
-from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any, cast
@@ -27,13 +26,12 @@ from chat.abilities import accepted_media
 from chat.actions import Action, ActionRefused, act
 from chat.api_events import add_endpoints
 from chat.api_route import API_ROUTES
-from chat.attachments import Limits, Sent, prompt_of
+from chat.attachments import Attaching, Limits, Sent, prompt_of
 from chat.backup_line import BACKUP_ROUTE, backup_line, first_line
 from chat.choice_form import choice_form
 from chat.choices import Choice
 from chat.database import DatabaseError, DatabaseUnavailable
 from chat.decisions import DecisionRefused, decisions_from_page
-from chat.doors import Uploads
 from chat.export_route import EXPORT_ROUTES
 from chat.feedback_route import FEEDBACK_ROUTE, give_feedback
 from chat.file_route import FILE_ROUTE, serve_file
@@ -42,7 +40,7 @@ from chat.identity import Owner, owner_of
 from chat.import_route import IMPORT_ROUTES
 from chat.kinds import chooser_kinds, kinds_text, takes_sound
 from chat.limits import Left, LimitReached
-from chat.message_box import fetch_nothing, message_box, upload_folder
+from chat.message_box import fetch_nothing, message_box
 from chat.models import ChatAgent
 from chat.prompt_route import PROMPT_ROUTE, serve_prompt
 from chat.render import GradioMessage, PromptRefused
@@ -149,10 +147,10 @@ _EXPECTED = (
 class ChatPage(gr.ChatInterface):
     """The chat with an agent, as a Gradio app. Its services come from the server's lifespan state."""
 
-    def __init__(self, agent: ChatAgent, settings: Settings, uploads: Uploads, *, signs_in: bool) -> None:
+    def __init__(self, agent: ChatAgent, settings: Settings, attaching: Attaching, *, signs_in: bool) -> None:
         self._agent = agent
         self._settings = settings
-        self._uploads = uploads
+        self._attaching = attaching
         self._signs_in = signs_in
         self._watching: dict[tuple[Owner, str | None], object] = {}
         self._beside: set[asyncio.Task[None]] = set()
@@ -318,7 +316,7 @@ class ChatPage(gr.ChatInterface):
             "kinds": kinds_text(accepted),
             "endings": chooser_kinds(accepted),
             "sound": takes_sound(accepted),
-            "largest": _largest(self._settings),
+            "largest": self._attaching.size,
         }
         return {"form": choice_form(self._agent, choice), "attachable": attachable}
 
@@ -500,9 +498,7 @@ class ChatPage(gr.ChatInterface):
         """What can be attached to a message: what the conversation's model takes."""
         if conversation is not None:
             choice = await services.choices.read(owner, conversation)
-        accepted = accepted_media(self._agent.chosen(choice and choice.model).model)
-        uploaded = partial(self._uploads.has, owner)
-        return Limits(upload_folder(), _largest(self._settings), self._settings.max_files, accepted, uploaded)
+        return self._attaching.limits(owner, self._agent.chosen(choice and choice.model).model)
 
     def _do_beside(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something that the page doesn't wait for, and that can be left undone."""
@@ -552,11 +548,6 @@ ROUTES = [
     *SEARCH_ROUTES,
     *API_ROUTES,
 ]
-
-
-def _largest(settings: Settings) -> int:
-    """The size of the largest file that can be attached, in bytes."""
-    return int(settings.max_file_mb * 1_000_000)
 
 
 def _services(request: gr.Request) -> Services:

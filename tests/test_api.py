@@ -102,6 +102,40 @@ class TestReading:
         assert conversation["messages"][-1] == message
 
 
+async def upload(http: httpx.AsyncClient, chat: Chat, name: str, content: bytes) -> dict[str, str]:
+    [path] = (await http.post(f"{chat.url}/gradio_api/upload", files={"files": (name, content)})).json()
+    return {"path": path, "orig_name": name}
+
+
+class TestFiles:
+    async def test_what_was_uploaded_is_sent_stored_and_downloaded_by_its_owner(
+        self, chat: Chat, ann: httpx.AsyncClient, ben: httpx.AsyncClient
+    ) -> None:
+        file = await upload(ann, chat, "page.pdf", b"%PDF-1.4 a walrus")
+        answer = (await ann.post("/conversations", json={"text": "", "files": [file]})).json()
+        conversation = (await ann.get(f"/conversations/{answer['conversation']}")).json()
+        assert conversation["title"] == "page.pdf"
+        [shown] = conversation["messages"][0]["files"]
+        assert (shown["name"], shown["media_type"], shown["size"]) == ("page.pdf", "application/pdf", 17)
+        assert (await ann.get(f"{chat.url}{shown['address']}")).content == b"%PDF-1.4 a walrus"
+        assert (await ben.get(f"{chat.url}{shown['address']}")).status_code == 404
+
+    async def test_nothing_but_an_upload_of_ones_own_is_sent(
+        self, chat: Chat, ann: httpx.AsyncClient, ben: httpx.AsyncClient
+    ) -> None:
+        hers = await upload(ann, chat, "page.pdf", b"%PDF-1.4 a walrus")
+        for path in (hers["path"], "/etc/passwd", str(chat.database), "http://127.0.0.1/", "", "\0"):
+            answer = await ben.post("/conversations", json={"text": "files", "files": [{**hers, "path": path}]})
+            assert (answer.status_code, answer.json()["error"]) == (
+                422,
+                "“page.pdf” is no longer here. Remove it and attach it again.",
+            )
+        odd = await upload(ben, chat, "odd.bin", bytes(range(256)))
+        for files in ([odd], [hers] * 11):
+            assert (await ben.post("/conversations", json={"text": "files", "files": files})).status_code == 422
+        assert (await ben.get("/conversations")).json()["conversations"] == []
+
+
 class TestStreaming:
     async def test_the_events_of_a_reply_add_up_to_it(self, ann: httpx.AsyncClient) -> None:
         async with ann.stream("POST", "/conversations", json={"text": "tool"}, headers=EVENTS) as response:

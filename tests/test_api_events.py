@@ -57,7 +57,7 @@ class TestWhatThereIs:
                 "/about": "",
                 "/list": "after: None | str, archived: bool, limit: int",
                 "/read": "conversation: str, before: None | int, limit: int",
-                "/send": "text: str, conversation: None | str, model: None | str",
+                "/send": "text: str, conversation: None | str, model: None | str, files: None | list[dict(str, Any)]",
                 "/follow": "conversation: str",
                 "/decide": "conversation: str, token: str, decisions: list[dict(str, Any)]",
                 "/stop": "conversation: str",

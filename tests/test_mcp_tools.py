@@ -72,9 +72,11 @@ async def test_the_tools_are_the_endpoints_without_deciding_what_is_a_persons_to
         listed = await client.list_tools()
     assert {tool.name for tool in listed} == set(ENDPOINTS) - {"decide"}
     [send] = [tool for tool in listed if tool.name == "send"]
-    assert send.description == snapshot("Send a message to a conversation, or to a new one, and get its reply.")
+    assert send.description == snapshot(
+        "Send a message, with files that were uploaded, to a conversation or to a new one, and get its reply."
+    )
     assert {name: each.get("type") for name, each in send.input_schema["properties"].items()} == snapshot(
-        {"text": "string", "conversation": None, "model": None}
+        {"text": "string", "conversation": None, "model": None, "files": None}
     )
 
 

@@ -110,7 +110,11 @@ def with_each(*more: object) -> Callable[[Things, Things], list[Call]]:
 
 
 def sending_by_name(things: Things, his: Things) -> list[Call]:
-    return [(["stolen", each, None], None) for each in (things.conversation, things.waiting, things.writing)]
+    conversations = (things.conversation, things.waiting, things.writing)
+    return [
+        *((["stolen", each, None, None], None) for each in conversations),
+        (["files", None, None, [_file(things.upload)]], None),
+    ]
 
 
 def deciding_by_name(things: Things, his: Things) -> list[Call]:
@@ -290,7 +294,8 @@ REQUESTS: dict[tuple[str, str], Callable[[Things, Things], list[Request]]] = {
     ("PUT", "/parley/feedback/{conversation:path}/{entry}"): _feedback,
     ("GET", f"{API}/conversations"): _api("GET", "/conversations?after={conversation}"),
     ("POST", f"{API}/conversations"): lambda things, his: [
-        ("POST", f"{API}/conversations", {"json": {"text": "turns", "conversation": things.conversation}})
+        ("POST", f"{API}/conversations", {"json": {"text": "turns", "conversation": things.conversation}}),
+        ("POST", f"{API}/conversations", {"json": {"text": "files", "files": [{"path": things.upload}]}}),
     ],
     ("GET", f"{API}{BY_ID}"): _api("GET", BY_ID),
     ("PATCH", f"{API}{BY_ID}"): _api("PATCH", BY_ID, {"title": "stolen"}, {"deleted": True}, {"deleted": False}),
