@@ -60,10 +60,17 @@ CHECKPOINT_SECONDS = 0.1
 """How long what a run has written may stay in memory only."""
 
 GULP_SECONDS = 0.1
-"""How long a reply is taken in before those without a word yet come first again, while there are any,"""
+"""How long a reply is taken in before those that begin come first again, while there are any."""
 
-GIVE_WAY_SECONDS = 0.2
-"""and how long they do. What its model says meanwhile waits in the model's connection."""
+GIVE_WAY_SECONDS = 0.006
+"""How long it then waits for each of them: half of what beginning takes of a processor. What its model says meanwhile
+waits in the model's connection."""
+
+LONGEST_WAY_SECONDS = 0.3
+"""How long it waits for all of them."""
+
+BEGINNING_SECONDS = 2
+"""How long a reply without a word counts as one that begins: after that, it waits for its model."""
 
 GRACE_SECONDS = 1.0
 """How long a run that was told to stop may take. After that its task is left behind: a tool's thread can't be ended."""
@@ -133,6 +140,8 @@ class Run:
         self.done = False
         self.place = 0
         """How many runs are served before this one, itself included; 0 once it is being written."""
+        self.let_in = 0.0
+        """When that was, by the event loop's clock."""
         self.trouble: str | None = None
         """Why what it wrote can't be saved at the moment, or `None`."""
         self.partial = Partial()
@@ -268,9 +277,10 @@ class Runs:
         return len(self._active)
 
     @property
-    def silent(self) -> int:
-        """How many of them have begun and written nothing yet."""
-        return sum(run.state == "writing" and run.partial.empty for run in self._active.values())
+    def beginning(self) -> int:
+        """How many of them are about to write their first word."""
+        since = asyncio.get_running_loop().time() - BEGINNING_SECONDS
+        return sum(run.let_in > since and run.state == "writing" and run.partial.empty for run in self._active.values())
 
     def writing(self, owner: Owner) -> set[str]:
         """The conversations of an owner in which a run is at work."""
@@ -638,6 +648,7 @@ class Runs:
         await _first(served, run.stopping)
         self._line.remove(run)
         run.state, run.place, run.stopwatch = "writing", 0, Stopwatch(earlier=run.earlier)
+        run.let_in = asyncio.get_running_loop().time()
         run.touch()
         self._number_line()
         if not served.done():
@@ -722,8 +733,8 @@ class Runs:
             nonlocal since
             if clock() - since < GULP_SECONDS:
                 return
-            if self.silent:
-                await asyncio.sleep(GIVE_WAY_SECONDS)
+            if beginning := self.beginning:
+                await asyncio.sleep(min(LONGEST_WAY_SECONDS, beginning * GIVE_WAY_SECONDS))
             since = clock()
 
         return give_way

@@ -130,7 +130,10 @@ class Server:
         self._claim_database()
         try:
             self._launch(port)
-            gc.freeze()  # What was imported stays. To look through it for garbage holds everybody up for 0.2 s.
+            # What was imported stays: to look through it for garbage holds everybody up for 0.2 s. And a reply that
+            # begins makes so many objects that Python's own 700 mean a collection for each of its steps.
+            gc.freeze()
+            gc.set_threshold(10_000)
             stopped = _on_signal()  # Before anybody is told that it serves, and may tell it to stop.
             if self._backup:
                 self._backup.start()

@@ -44,8 +44,8 @@ LONGEST_ID = 200
 PAINT_SECONDS = 0.1
 """The shortest time between two updates of a page: the latest state wins."""
 
-PAINTS_A_SECOND = 250
-"""Updates of all pages together: a third of a core. When more replies are written, each is painted less often."""
+PAINTS_A_SECOND = 200
+"""Updates of all pages together: a quarter of a core. When more replies are written, each is painted less often."""
 
 BEGINNING = 4
 """How many updates give way to a reply that has no word yet: an agent's run takes its time to begin."""
@@ -187,7 +187,7 @@ async def _live(stored: View, run: Run, runs: Runs, showing: Showing) -> AsyncGe
 
 def paint_seconds(runs: Runs) -> float:
     """How long to wait before the next update of a reply is shown."""
-    return max(PAINT_SECONDS, (runs.at_work + BEGINNING * runs.silent) / PAINTS_A_SECOND)
+    return max(PAINT_SECONDS, (runs.at_work + BEGINNING * runs.beginning) / PAINTS_A_SECOND)
 
 
 async def _stored(

@@ -4,7 +4,9 @@ Each figure is the median of many repetitions, which alternate between the sizes
 """
 
 import asyncio
+import gc
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -22,6 +24,7 @@ from chat.database import Transaction
 from chat.identity import Owner
 from chat.library import Library
 from chat.models import ChatAgent, ChatModel
+from chat.server import SWITCH_SECONDS
 from chat.services import Services, open_services
 from chat.settings import Settings
 from chat.store import SQLiteConversationStore
@@ -42,6 +45,8 @@ Step = Callable[[int], Awaitable[object]]
 
 def measure(quick: bool) -> list[Table]:
     """Appending, loading the newest, sending and listing, at several sizes; and loading everything."""
+    gc.freeze()  # As `chat.server` does.
+    sys.setswitchinterval(SWITCH_SECONDS)
     return asyncio.run(_measure(quick))
 
 
