@@ -18,12 +18,12 @@ from typing import Any
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.bench.apps import model
-from tests.bench.served import CHAINLIT, EXAMPLE, PARLEY, STOCK, App, Served, missing, serve
+from tests.bench.served import CHAINLIT, EACH_TOKEN, EXAMPLE, PARLEY, STOCK, App, Served, missing, serve
 from tests.bench.table import NO_FIGURE, Cell, Table, number
 from tests.browser import _QUIET as BROWSER_FLAGS
 from tests.browser import _installed_browser
 
-REPETITIONS = 3
+REPETITIONS = 5
 LONGEST_SECONDS = 60
 """A reply that takes longer is not repeated."""
 
@@ -75,7 +75,7 @@ def measure(quick: bool) -> list[Table]:
     alone = model_seconds(1 if quick else REPETITIONS)
     results: dict[tuple[App, int], Reply] = {}
     remarks: list[str] = []
-    apps = [PARLEY, STOCK, EXAMPLE, CHAINLIT]
+    apps = [PARLEY, STOCK, EACH_TOKEN, EXAMPLE, CHAINLIT]
     remarks += [sentence for app in apps if (sentence := missing(app))]
     apps = [app for app in apps if not missing(app)]
     with sync_playwright() as playwright:
@@ -284,7 +284,7 @@ def _figures(results: Results, alone: float, repetitions: int, remarks: Sequence
     return Table("One reply in the browser", columns, rows, "\n".join([note, *(f"- {remark}" for remark in remarks)]))
 
 
-_ORDER = (PARLEY, STOCK, EXAMPLE, CHAINLIT)
+_ORDER = (PARLEY, STOCK, EACH_TOKEN, EXAMPLE, CHAINLIT)
 
 _NOTE = """\
 - {tokens} tokens, one every {step:.0f} ms. The agent alone takes {alone:.2f} s. Medians of {repetitions}, after a short
@@ -292,6 +292,8 @@ _NOTE = """\
 - An update is a frame in which the reply's text changed; the gap is between two of them. A task of less than 50 ms
   counts as 0. Server CPU and main thread are from Enter until both have settled; what the server uses when idle is
   subtracted.
+- gr.ChatInterface and Chainlit stream `result.stream_text()` as Pydantic AI gives it, gathered for a tenth of a second;
+  the row "each token" is without that (`debounce_by=None`). Parley and the example read events themselves.
 - Parley and the example read the earlier messages from their databases. gr.ChatInterface (`save_history=True`) has
   them as the chatbot's first value; a reload shows these, not the newest. Chainlit sends them when the chat starts, and
   again after a reload.

@@ -10,7 +10,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -54,6 +54,7 @@ STOCK = App(
     "textarea[data-testid=textbox]",
     reloads=False,
 )
+EACH_TOKEN = replace(STOCK, name="gr.ChatInterface, each token", sizes=(0,))
 # With 1,000 its page shows an error: it parses what has arrived so far, which then ends in the middle of a line.
 EXAMPLE = App("Pydantic AI example", (0, 100), "#conversation", "#conversation .model", "#prompt-input")
 CHAINLIT = App(
@@ -151,8 +152,9 @@ _Program = tuple[list[str], dict[str, str], dict[str, str], str]
 def _program(app: App, count: int, port: int, directory: Path) -> _Program:
     if app is PARLEY:
         return _parley(count, port, directory)
-    if app is STOCK:
-        return [sys.executable, "-m", "tests.bench.apps.stock", str(port), str(count)], {}, {}, "/"
+    if app in (STOCK, EACH_TOKEN):
+        wish = ["--each-token"] if app is EACH_TOKEN else []
+        return [sys.executable, "-m", "tests.bench.apps.stock", str(port), str(count), *wish], {}, {}, "/"
     if app is EXAMPLE:
         arguments = [str(port), str(count), str(directory), str(peers.NODE_MODULES)]
         return [str(peers.python("examples")), "-m", "tests.bench.apps.example", *arguments], {}, {}, "/"

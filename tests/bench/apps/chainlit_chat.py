@@ -24,11 +24,11 @@ async def start() -> None:
 
 @cl.on_message
 async def reply(message: cl.Message) -> None:
-    """Stream the reply, token by token."""
+    """Stream the reply as Pydantic AI gathers it by default, for a tenth of a second."""
     messages: list[ModelMessage] = cl.user_session.get("history")
     shown = cl.Message("")
     async with agent.run_stream(message.content, message_history=messages) as result:
-        async for token in result.stream_text(delta=True, debounce_by=None):
+        async for token in result.stream_text(delta=True):
             await shown.stream_token(token)
     await shown.update()
     cl.user_session.set("history", result.all_messages())

@@ -1,6 +1,8 @@
 """Gradio's own chat with the agent, written the way its guide does: `gr.ChatInterface` around a generator.
 
-python -m tests.bench.apps.stock <port> <earlier messages>
+python -m tests.bench.apps.stock <port> <earlier messages> [--each-token]
+
+`--each-token` switches off that Pydantic AI gathers tokens for a tenth of a second (`debounce_by`), its default.
 """
 
 import sys
@@ -14,9 +16,10 @@ from tests.bench.apps.model import agent, earlier
 
 
 async def answer(text: str, history: list[dict[str, Any]]) -> AsyncGenerator[str, None]:
-    """The reply so far, again at each token."""
+    """The reply so far, again and again."""
+    gathered = None if "--each-token" in sys.argv else 0.1
     async with agent.run_stream(text, message_history=[_message(item) for item in history]) as result:
-        async for so_far in result.stream_text(debounce_by=None):
+        async for so_far in result.stream_text(debounce_by=gathered):
             yield so_far
 
 
