@@ -407,6 +407,7 @@ class TestLifetime:
 
 FORGETFUL = """
 import asyncio, sys, threading
+from contextlib import suppress
 from pathlib import Path
 from pydantic_ai import Agent
 from chat.local_model import LocalModel
@@ -420,13 +421,17 @@ async def listen():
         async for word in run.stream_text(delta=True, debounce_by=None):
             spoke.set()
 
+def talk():
+    with suppress(Exception):  # The model ends with the process, which can be in the middle of a word.
+        asyncio.run(listen())
+
 if sys.argv[2] == "loading":
     model.start()
 elif sys.argv[2] == "loaded":
     asyncio.run(model.ready())
 else:
     # As `launch` does it: the server's thread is a daemon, and the end of the main thread ends the process.
-    threading.Thread(target=lambda: asyncio.run(listen()), daemon=True).start()
+    threading.Thread(target=talk, daemon=True).start()
     spoke.wait()
 """
 
