@@ -8,7 +8,7 @@ checkpointed about ten times a second, and however it ends, what it stores is a 
 import asyncio
 import contextvars
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -329,7 +329,7 @@ class Runs:
                 await self._choices.write(owner, run.conversation_id, choice)
             return conversation
 
-        return await self._start(owner, conversation_id, agent, begin)
+        return await self._start(self._admit(owner, conversation_id, agent, begin))
 
     async def retry(
         self,
@@ -356,7 +356,7 @@ class Runs:
         """
 
         async def begin(run: Run) -> Conversation:
-            record = await self._record(owner, conversation_id)
+            record = await self.record(owner, conversation_id)
             if prompt_id is not None:
                 prompt = await self.prompt(record, prompt_id)
             elif (prompt := await self.newest_prompt(record.head_id)) is None:
@@ -366,7 +366,7 @@ class Runs:
                 await self._store.continue_at(record, prompt.id)
             return await self._end_of(run)
 
-        return await self._start(owner, conversation_id, agent, begin)
+        return await self._start(self._admit(owner, conversation_id, agent, begin))
 
     async def edit(self, owner: Owner, conversation_id: str, prompt_id: str, text: str, agent: ChatAgent) -> Run:
         """Have a prompt answered as it should have been said. What it was, and all after it, stays as a branch.
@@ -387,13 +387,13 @@ class Runs:
         """
 
         async def begin(run: Run) -> Conversation:
-            record = await self._record(owner, conversation_id)
+            record = await self.record(owner, conversation_id)
             prompt = await self.prompt(record, prompt_id)
             [edited] = await self._store.continue_at(record, prompt.parent_id, [edited_prompt(prompt.message, text)])
             run.prompt_id, run.history_size = edited.id, None
             return await self._end_of(run)
 
-        return await self._start(owner, conversation_id, agent, begin)
+        return await self._start(self._admit(owner, conversation_id, agent, begin))
 
     async def decide(
         self, owner: Owner, conversation_id: str, token: str, decisions: Sequence[Decision], agent: ChatAgent
@@ -415,7 +415,7 @@ class Runs:
         """
 
         async def begin(run: Run) -> Conversation:
-            record = await self._record(owner, conversation_id)
+            record = await self.record(owner, conversation_id)
             prompt = await self.newest_prompt(record.head_id)
             requests = record.deferred_tool_requests
             if requests is None or prompt is None or record.head_id is None or record.revision != token:
@@ -434,7 +434,7 @@ class Runs:
             await self._store.save(conversation, scope=owner)
             return conversation
 
-        return await self._start(owner, conversation_id, agent, begin)
+        return await self._start(self._admit(owner, conversation_id, agent, begin))
 
     async def add_usage(self, owner: Owner, conversation_id: str, usage: RunUsage, *, paid: bool) -> None:
         """Count what was used for a conversation beside its replies, once none is being written in it.
@@ -534,7 +534,12 @@ class Runs:
         run.history_size = _size(whole.messages)
         return whole
 
-    async def _record(self, owner: Owner, conversation_id: str) -> ConversationRecord:
+    async def record(self, owner: Owner, conversation_id: str) -> ConversationRecord:
+        """What is known of an owner's conversation beside its messages.
+
+        Raises:
+            ConversationMissing: If the owner has no such conversation.
+        """
         record = await self._store.read_owned(conversation_id, owner)
         if record is None:
             raise ConversationMissing
@@ -564,15 +569,9 @@ class Runs:
             last = first - 1
         return None
 
-    async def _start(
-        self,
-        owner: Owner,
-        conversation_id: str | None,
-        agent: ChatAgent,
-        begin: Callable[[Run], Awaitable[Conversation]],
-    ) -> Run:
+    async def _start(self, admission: Coroutine[Any, Any, Run]) -> Run:
         # A task of its own, as the run: who sent it may have gone before it is stored.
-        starting = asyncio.create_task(self._admit(owner, conversation_id, agent, begin))
+        starting = asyncio.create_task(admission)
         self._tasks.add(starting)
         starting.add_done_callback(self._tasks.discard)
         starting.add_done_callback(lambda done: done.cancelled() or done.exception())  # Seen, too.
@@ -589,7 +588,7 @@ class Runs:
             conversation_id = Conversation().conversation_id
         elif not self._recent.has(owner, conversation_id):
             # Before anything else: it takes as long to find out that it is somebody else's as that it isn't there.
-            await self._record(owner, conversation_id)
+            await self.record(owner, conversation_id)
         if self._closing.is_set():
             raise ShuttingDown
         if owner in self._leaving:

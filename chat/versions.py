@@ -118,9 +118,7 @@ class Versions:
             MessageMissing: If the conversation has no such entry.
             DatabaseUnavailable: If the database can't be changed now.
         """
-        record = await self._store.read_owned(conversation_id, owner)
-        if record is None:
-            raise ConversationMissing
+        record = await self._runs.record(owner, conversation_id)
         if record.head_id is not None and await self._store.position(record.head_id, entry_id) is not None:
             return
 
@@ -220,9 +218,7 @@ class Versions:
             MessageMissing: If the conversation has no such entry.
             DatabaseUnavailable: If it can't be stored now.
         """
-        record = await self._store.read_owned(conversation_id, owner)
-        if record is None:
-            raise ConversationMissing
+        record = await self._runs.record(owner, conversation_id)
         if await self._store.line_of(record, entry_id) is None:
             raise MessageMissing
         fork = ConversationRecord(
@@ -270,9 +266,7 @@ class Versions:
         while True:
             if self._runs.of(owner, conversation_id) is not None:
                 raise ConversationBusy
-            record = await self._store.read_owned(conversation_id, owner)
-            if record is None:
-                raise ConversationMissing
+            record = await self._runs.record(owner, conversation_id)
             try:
                 await change(record)
             except ConversationConflict:  # Changed between the reading and the writing.

@@ -328,6 +328,27 @@ async def test_a_watcher_that_never_looks_again_slows_nothing(services: Services
     assert rest[-1].messages[-1]["content"][0]["text"].endswith("999 ")
 
 
+async def test_a_reply_that_has_words_waits_while_another_one_begins(
+    services: Services, pen: Pen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs_module, "GULP_SECONDS", 0)  # It gives way at each word,
+    for name in ("GIVE_WAY_SECONDS", "LONGEST_WAY_SECONDS", "BEGINNING_SECONDS"):
+        monkeypatch.setattr(runs_module, name, PATIENCE)  # for longer than the other one takes.
+    run = await services.runs.send(ANNA, None, "Say all.", pen.chat_agent)
+    pen.write("One, ")
+    await until(run, lambda: text_of(run) == "One, ")
+    other = Pen()
+    beginning = await services.runs.send(BEN, None, "Begin.", other.chat_agent)
+    await soon(other.asked.get())
+    pen.write("two, ", "three, ")
+    await until(run, lambda: text_of(run) == "One, two, ")
+    other.end("Begun.")
+    await done(beginning)
+    assert text_of(run) == "One, two, "
+    run.stop()
+    await done(run)
+
+
 async def test_a_reply_goes_on_beside_one_whose_model_says_nothing(
     services: Services, pen: Pen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
