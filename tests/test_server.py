@@ -1,5 +1,6 @@
 """Starting and ending the program: what bad input gets, and what it says when it serves."""
 
+import asyncio
 import os
 import socket
 import sqlite3
@@ -108,6 +109,25 @@ class TestProgram:
             "Model:         scripted",
             f"Conversations: {chat.database}",
         ]
+
+    def test_while_nobody_sends_anything_gradio_looks_a_hundred_times_a_second(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        waits: list[float] = []
+
+        async def look_twice() -> None:
+            queue = Server(read_settings(["--agent", "tests.scripted:agent"])).demo._queue
+
+            async def sleep(seconds: float) -> None:
+                waits.append(seconds)
+                queue.stopped = len(waits) == 2
+
+            with monkeypatch.context() as patched:
+                patched.setattr(asyncio, "sleep", sleep)
+                await queue.start_processing()
+
+        asyncio.run(look_twice())
+        assert waits == [0.01, 0.01]
 
     def test_gradios_hot_reload_serves_it_too(self, tmp_path: Path, visitor: BrowserContext) -> None:
         with socket.socket() as probe:

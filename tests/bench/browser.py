@@ -1,7 +1,8 @@
 """The chat as its reader meets it, in a real browser, beside other chats with the same scripted agent.
 
 Every chat is a process of its own. Times are the page's own, taken by `watch.js`; CPU time is that of the server's
-process tree, without what it uses when nobody does anything; the main thread's is Chromium's `TaskDuration`.
+process tree, all of it until the last word, then what it uses more than when nobody does anything; the main thread's is
+Chromium's `TaskDuration`.
 """
 
 import asyncio
@@ -55,6 +56,7 @@ class Reply:
     updates: float | None
     whole_seconds: float | None
     cpu_seconds: float | None
+    idle_percent: float | None
     main_seconds: float | None
     longest_task_ms: float | None
     kilobytes: float | None
@@ -64,6 +66,13 @@ class Reply:
     def cpu_ms_per_update(self) -> float | None:
         """Milliseconds of the server's CPU for each visible update."""
         return 1000 * self.cpu_seconds / self.updates if self.updates and self.cpu_seconds is not None else None
+
+    @property
+    def cpu_beyond_idle(self) -> float | None:
+        """Seconds of the server's CPU without what it uses in as long a time when nobody does anything."""
+        if self.cpu_seconds is None or self.idle_percent is None or self.whole_seconds is None:
+            return None
+        return self.cpu_seconds - self.idle_percent / 100 * self.whole_seconds
 
 
 Results = Mapping[tuple[App, int], Reply]
@@ -122,9 +131,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _sizes(app: App, quick: bool) -> Sequence[int]:
-    if not quick:
-        return app.sizes
-    return (0, 100) if app is STOCK else (0, app.sizes[-1])  # Stock takes minutes for a thousand.
+    return (0, app.sizes[-1]) if quick else app.sizes
 
 
 def _measured(browser: Browser, app: App, count: int, repetitions: int) -> Reply:
@@ -185,14 +192,15 @@ class Measured:
         seen = self._ask(number, "at length")
         self._settle()
         elapsed = time.monotonic() - begin
-        updates = seen["updates"]
+        updates, whole = seen["updates"], seen["last"] / 1000
         return Reply(
             prompt_ms=seen["prompt"],
             first_ms=updates[0],
             gap_ms=max(later - earlier for earlier, later in pairwise(updates)),
             updates=len(updates),
-            whole_seconds=seen["last"] / 1000,
-            cpu_seconds=self._served.cpu_seconds() - cpu - self._idle * elapsed,
+            whole_seconds=whole,
+            cpu_seconds=self._served.cpu_seconds() - cpu - self._idle * (elapsed - whole),
+            idle_percent=100 * self._idle,
             main_seconds=self._main_seconds() - main,
             longest_task_ms=self._page.evaluate("bench.longestTask()"),
             kilobytes=(self._received - received) / 1000,
@@ -260,6 +268,8 @@ _COLUMNS: Sequence[tuple[str, Callable[[Reply], float | None]]] = (
     ("updates", lambda reply: reply.updates),
     ("whole reply (s)", lambda reply: reply.whole_seconds),
     ("server CPU (s)", lambda reply: reply.cpu_seconds),
+    ("of it beyond idle (s)", lambda reply: reply.cpu_beyond_idle),
+    ("idle server CPU (%)", lambda reply: reply.idle_percent),
     ("server CPU per update (ms)", lambda reply: reply.cpu_ms_per_update),
     ("main thread (s)", lambda reply: reply.main_seconds),
     ("longest task (ms)", lambda reply: reply.longest_task_ms),
@@ -290,8 +300,8 @@ _NOTE = """\
 - {tokens} tokens, one every {step:.0f} ms. The agent alone takes {alone:.2f} s. Medians of {repetitions}, after a short
   reply that is not measured; a reply of more than {longest} s is measured once. Each adds two messages.
 - An update is a frame in which the reply's text changed; the gap is between two of them. A task of less than 50 ms
-  counts as 0. Server CPU and main thread are from Enter until both have settled; what the server uses when idle is
-  subtracted.
+  counts as 0. Server CPU and main thread are from Enter until both have settled. What the server uses when nobody does
+  anything is in it until the last word: Gradio's queue looks for work each millisecond, in Parley each ten.
 - gr.ChatInterface and Chainlit stream `result.stream_text()` as Pydantic AI gives it, gathered for a tenth of a second;
   the row "each token" is without that (`debounce_by=None`). Parley and the example read events themselves.
 - Parley and the example read the earlier messages from their databases. gr.ChatInterface (`save_history=True`) has
@@ -299,7 +309,7 @@ _NOTE = """\
   again after a reload.
 - Not measured: the example at 1,000, where its page shows an error, because it parses an answer that has arrived only
   in part; Chainlit at 1,000, because its page had not shown the last of so many messages, sent this way, after five
-  minutes; gr.ChatInterface at 2,000, because a reply takes minutes at 1,000 already.
+  minutes.
 - The libraries of the example's page come from its own server instead of CDNs, TypeScript's not minified.
 - Parley runs as its requirements install it, without logfire."""
 

@@ -48,7 +48,7 @@ class App:
 PARLEY = App("Parley", (0, 100, 1000, 2000), "#conversation", ".bot.message", "#message textarea")
 STOCK = App(
     "gr.ChatInterface",
-    (0, 100, 1000),  # A reply takes minutes with 1,000 already.
+    (0, 100, 1000, 2000),
     "#conversation",
     ".bot.message",
     "textarea[data-testid=textbox]",
