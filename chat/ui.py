@@ -104,7 +104,10 @@ UPLOADS_CHECKED = 600
 
 LOOK_SECONDS = 0.01
 """How often Gradio looks whether somebody has sent something. Its own millisecond is 4 % of a core day and night, for
-each reply almost half of what the server computes; this is 5 ms more until the first word."""
+each reply almost half of what the server computes; this is 5 ms more until the first word.
+
+What it looks for beside that, each ten milliseconds, are bars of progress: here there are none.
+"""
 
 CONTINUE = "Continue exactly where you stopped."
 
@@ -184,7 +187,7 @@ class ChatPage(gr.ChatInterface):
                 fetch_nothing(block)
         # One place for all tabs: every event is a short one or a watch, which ends with its run.
         self.queue(default_concurrency_limit=None, max_size=None, api_open=False)
-        self._queue.sleep_when_free = LOOK_SECONDS
+        self._queue.sleep_when_free, self._queue.progress_update_sleep_when_free = LOOK_SECONDS, 1
 
     def get_config_file(self) -> Any:
         """The page's configuration, without Gradio's heartbeat.

@@ -111,23 +111,25 @@ class TestProgram:
         ]
 
     def test_while_nobody_sends_anything_gradio_looks_a_hundred_times_a_second(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         waits: list[float] = []
 
-        async def look_twice() -> None:
+        async def look() -> None:
             queue = Server(read_settings(["--agent", "tests.scripted:agent"])).demo._queue
 
             async def sleep(seconds: float) -> None:
                 waits.append(seconds)
-                queue.stopped = len(waits) == 2
+                queue.stopped = True
 
             with monkeypatch.context() as patched:
                 patched.setattr(asyncio, "sleep", sleep)
-                await queue.start_processing()
+                for loop in (queue.start_processing, queue.start_progress_updates):
+                    queue.stopped = False
+                    await loop()
 
-        asyncio.run(look_twice())
-        assert waits == [0.01, 0.01]
+        asyncio.run(look())
+        assert waits == [0.01, 1]
 
     def test_gradios_hot_reload_serves_it_too(self, tmp_path: Path, visitor: BrowserContext) -> None:
         with socket.socket() as probe:
