@@ -39,6 +39,7 @@ from chat.changes import Changes
 from chat.choices import Choice, Choices
 from chat.database import DatabaseUnavailable
 from chat.decisions import OUTDATED, Decision, DecisionRefused, denied_instead, note_edited, results_of
+from chat.event_reader import EventReader
 from chat.failures import log_failure, sentence_for
 from chat.files import Files, binary_contents
 from chat.identity import Owner
@@ -689,6 +690,7 @@ class Runs:
     async def _read(self, run: Run, agent: ChatAgent, conversation: Conversation) -> _Ending:
         """Run the agent and take in its events. Only takes in: a slow reader would hold up the model."""
         events: AgentRunEvents[Any] | None = None
+        reader = EventReader()
         try:
             choice = await self._choices.read(run.owner, run.conversation_id)
             if run.model is not None:
@@ -698,6 +700,7 @@ class Runs:
             if self._limits.of_reply is not None:
                 arguments["usage_limits"] = self._limits.of_reply
                 arguments["capabilities"].append(AlsoLimited(self._limits.of_reply))
+            arguments["capabilities"].append(reader)
             async with agent.agent.run_stream_events(
                 # A conversation's usage would count against the limits of each of its turns: after Pydantic AI's
                 # default of 50 requests nothing would be answered any more.
@@ -708,14 +711,12 @@ class Runs:
                 **arguments,
             ) as events:
                 run.asked = True
-                giving_way = self._giving_way()
+                reader.read = self._reading(run, events)
                 async for event in events:
                     if isinstance(event, AgentRunResultEvent):
                         output: object = event.result.output
                         deferred = output if isinstance(output, DeferredToolRequests) else None
                         return _Ending(event.result.new_messages(), event.result.usage, deferred, whole=True)
-                    self._take_in(run, events, event)
-                    await giving_way()
         except RunCancelled as cancelled:
             return _Ending(cancelled.new_messages(), cancelled.usage)
         except Exception as error:  # The agent's own code can raise anything; the turn must end well all the same.
@@ -723,20 +724,21 @@ class Runs:
             return _Ending(messages, usage, error=error)
         raise AssertionError("A run ends with its result or an error.")
 
-    def _giving_way(self) -> Callable[[], Awaitable[None]]:
-        """What a reply does after each event: mostly nothing, now and then let others say their first word."""
+    def _reading(self, run: Run, events: AgentRunEvents[Any]) -> Callable[[AgentStreamEvent], Awaitable[None]]:
+        """What a run does with each event: take it in, and now and then let others say their first word."""
         clock = asyncio.get_running_loop().time
         since = clock()
 
-        async def give_way() -> None:
+        async def read(event: AgentStreamEvent) -> None:
             nonlocal since
+            self._take_in(run, events, event)
             if clock() - since < GULP_SECONDS:
                 return
             if beginning := self.beginning:
                 await asyncio.sleep(min(LONGEST_WAY_SECONDS, beginning * GIVE_WAY_SECONDS))
             since = clock()
 
-        return give_way
+        return read
 
     def _take_in(self, run: Run, events: AgentRunEvents[Any], event: AgentStreamEvent) -> None:
         if isinstance(event, ToolResultEvent):
