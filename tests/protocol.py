@@ -42,7 +42,7 @@ class Visitor:
         frame: list[Any] = []
         address = f"/gradio_api/queue/data?session_hash={session}"
         async with self._http.stream("GET", address, timeout=None) as response:
-            async for line in response.aiter_lines():
+            async for line in _lines(response):
                 message = json.loads(line.removeprefix("data:")) if line else {"msg": "nothing"}
                 if message["msg"] == "process_generating":
                     self.received.append(len(line.encode()))
@@ -78,6 +78,15 @@ class Visitor:
                 frames = frame
         assert frames is not None
         return frames
+
+
+async def _lines(response: httpx.Response) -> AsyncGenerator[str, None]:
+    """Lines as a browser takes them: httpx's end also where a text has a NEL or a separator of paragraphs."""
+    rest = ""
+    async for text in response.aiter_text():
+        *whole, rest = (rest + text).split("\n")
+        for line in whole:
+            yield line
 
 
 def shown(messages: Sequence[dict[str, Any]]) -> list[str]:

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from itertools import pairwise
 from typing import Any
 
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
 from chat.view import PAINT_SECONDS, WINDOW
@@ -185,8 +185,11 @@ STATUS = objects(
 CHOSEN = objects(chosen=objects("model", "instructions", "temperature", "thinking", "tools_off"))
 
 
-@settings(max_examples=12, deadline=None, phases=[Phase.generate])  # Each is a conversation, too slow to shrink.
+@settings(
+    max_examples=12, deadline=None, phases=[Phase.explicit, Phase.generate]
+)  # Each is a conversation, too slow to shrink.
 @given(status=STATUS | ANYTHING, chosen=CHOSEN | ANYTHING, message=TEXT)
+@example(status={}, chosen={}, message="a\x85b\u2028c")
 def test_whatever_a_page_sends_as_its_state_is_answered(chat: Chat, status: Any, chosen: Any, message: str) -> None:
     async def call() -> None:
         async with Visitor(chat.url) as visitor:
