@@ -82,8 +82,14 @@ class TestConversation:
 
     @pytest.mark.parametrize(
         "text",
-        ["nul \x00 byte", "\u202eright to left\u202c", "x" * 1_000_000, "\n".join(f"line {n}" for n in range(10_000))],
-        ids=["NUL", "right-to-left", "1 MB", "10,000 lines"],
+        [
+            "nul \x00 byte",
+            "\u202eright to left\u202c",
+            "next line \x85 line \u2028 paragraph \u2029",
+            "x" * 1_000_000,
+            "\n".join(f"line {n}" for n in range(10_000)),
+        ],
+        ids=["NUL", "right-to-left", "ends of lines", "1 MB", "10,000 lines"],
     )
     def test_an_unusual_message_is_kept_exactly(self, page: Page, chat: Chat, text: str) -> None:
         type_raw(page, f"count {text}")
