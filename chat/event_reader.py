@@ -1,7 +1,7 @@
 """A reply's events, read where its agent makes them."""
 
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic_ai import AgentStreamEvent, RunContext
@@ -17,8 +17,8 @@ class EventReader(AbstractCapability[Any]):
     So deltas, most of all events, end here. The agent's own capabilities have seen them: this one is around them all.
     """
 
-    read: Callable[[AgentStreamEvent], Awaitable[None]] = field(init=False)
-    """Set before the first event: what it reads for is made after the run's capabilities."""
+    read: Callable[[AgentStreamEvent], Awaitable[None]] | None = None
+    """Set once the run is there that it reads of, and `None` again at the end: else the two keep each other alive."""
 
     def get_ordering(self) -> CapabilityOrdering:
         return CapabilityOrdering(position="outermost", wraps=[AbstractCapability])
@@ -27,6 +27,7 @@ class EventReader(AbstractCapability[Any]):
         self, ctx: RunContext[Any], *, stream: AsyncIterable[AgentStreamEvent]
     ) -> AsyncGenerator[AgentStreamEvent, None]:
         async for event in stream:
-            await self.read(event)
+            if self.read is not None:
+                await self.read(event)
             if not isinstance(event, PartDeltaEvent):
                 yield event

@@ -722,6 +722,8 @@ class Runs:
         except Exception as error:  # The agent's own code can raise anything; the turn must end well all the same.
             messages, usage = _left_by(events, run)
             return _Ending(messages, usage, error=error)
+        finally:
+            reader.read = None
         raise AssertionError("A run ends with its result or an error.")
 
     def _reading(self, run: Run, events: AgentRunEvents[Any]) -> Callable[[AgentStreamEvent], Awaitable[None]]:

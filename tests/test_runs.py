@@ -1113,6 +1113,18 @@ async def test_finished_runs_leave_nothing_behind(
     assert checkpoints_left(path) == 0
 
 
+async def test_a_finished_run_goes_without_a_search_for_garbage(services: Services, pen: Pen) -> None:
+    before = asyncio.all_tasks()
+    gc.disable()  # It is rare while the chat serves, and a reply can be large.
+    try:
+        pen.end("Hi.")
+        left = weakref.ref(await answer(services, pen.chat_agent, "hello"))
+        await ended(before)
+        assert left() is None
+    finally:
+        gc.enable()
+
+
 async def test_the_end_of_the_server_saves_what_is_being_written(
     path: Path, provider: Provider, online: ChatAgent, pen: Pen
 ) -> None:
