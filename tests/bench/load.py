@@ -122,7 +122,7 @@ def _line_table(crowd: Crowd) -> Table:
     rows = [
         ("replies that are not whole", len(crowd.people) - len(crowd.whole), "0"),
         ("people who saw their number in line", len(lined), f"≥ {LINED - 64}"),
-        ("of those who waited over 2 s, saw no number", sum(not person.places for person in late), "0"),
+        ("who had a place at once and saw dots for over 2 s", sum(not person.places for person in late), ""),
         ("highest number in line", max((max(person.places) for person in lined), default=0), ""),
         ("first word, 50 % see it within, s", _percentile(waits, 50), ""),
         ("first word, 95 % see it within, s", _percentile(waits, 95), ""),
