@@ -6,6 +6,7 @@ to its end: whoever asks for it and is cancelled leaves nothing half done. Other
 SQLite's own locks settle that.
 """
 
+import asyncio
 import sqlite3
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -28,6 +29,9 @@ APPLICATION_ID = 0x5061726C
 
 BUSY_SECONDS = 5
 """How long a statement waits for another process's lock before it fails."""
+
+AGAIN_SECONDS = 0.01
+"""How long to wait until a statement that SQLite does not let wait is tried again."""
 
 LARGEST_CHECKED = 1 << 30
 """Bytes up to which a file is read through for damage when it is opened: about two seconds of reading."""
@@ -585,13 +589,27 @@ async def _connect(path: Path) -> aiosqlite.Connection:
     connection = await aiosqlite.connect(path, isolation_level=None, timeout=BUSY_SECONDS)
     try:
         connection.row_factory = sqlite3.Row
-        await connection.execute("PRAGMA journal_mode = WAL")
+        await _log_ahead(connection)
         await connection.execute("PRAGMA synchronous = FULL")
         await connection.execute("PRAGMA foreign_keys = ON")
     except BaseException:
         await connection.close()
         raise
     return connection
+
+
+async def _log_ahead(connection: aiosqlite.Connection) -> None:
+    """Have a file keep a write-ahead log. Of several that tell a new file to, SQLite refuses some without waiting."""
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + BUSY_SECONDS
+    while True:
+        try:
+            await connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or clock() >= deadline:
+                raise
+        await asyncio.sleep(AGAIN_SECONDS)
 
 
 def _span(sql: str) -> AbstractContextManager[Span]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from urllib.parse import parse_qs, urlparse
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
 from tests.browser import Chat, ask, open_page, send
 from tests.long import copy_of, lengthen
@@ -132,12 +132,21 @@ def test_scrolling_up_leads_to_the_very_first_message_and_keeps_the_page_small(p
 
 
 def test_what_is_read_does_not_move_while_earlier_messages_come_in(page: Page) -> None:
+    asked: list[Route] = []
+
+    def hold(route: Route) -> None:
+        asked.append(route)
+
     page.evaluate(WATCH_PLACES)
     for _ in range(5):
         first = prompts(page)[0]
+        page.route("**/queue/join*", hold)  # They come in once it is known what is seen.
         scroll_up(page)
         page.evaluate("moved = []")
         before = page.evaluate(FIRST_SEEN)
+        while asked:
+            asked.pop().continue_()
+        page.unroute("**/queue/join*")
         earlier_messages_come_in(page, first)
         assert page.evaluate(FIRST_SEEN) == before
         assert page.evaluate("moved") == []
