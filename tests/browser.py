@@ -188,6 +188,14 @@ def open_page(visitor: BrowserContext, url: str) -> Page:
     return page
 
 
+def open_again(page: Page) -> Page:
+    """The page in a new tab: after a lost connection, Gradio may just be reloading the old one, which ends a `goto`."""
+    again = page.context.new_page()
+    again.goto(page.url)
+    page.close()
+    return again
+
+
 def send(page: Page, text: str) -> None:
     """Type a message and press Enter."""
     page.locator("#message textarea").fill(text)

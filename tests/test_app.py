@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from tests.browser import Chat, ask, open_page, replies, send
+from tests.browser import Chat, ask, open_again, open_page, replies, send
 
 
 class TestConversation:
@@ -164,7 +164,7 @@ class TestReturning:
         ask(page, "echo before")
         assert chat.stop() == 0
         chat.start()
-        page.goto(page.url)
+        page = open_again(page)
         expect(page.locator(".bot.message")).to_have_text("before")
         ask(page, "turns")
         assert replies(page) == ["before", "2 turns"]

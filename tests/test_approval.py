@@ -26,7 +26,7 @@ from chat.store import SQLiteConversationStore
 from chat.tool_render import WAITING
 from chat.view import View, watch
 from tests.anything import ANYTHING, objects
-from tests.browser import Chat, ask, open_page, replies, send
+from tests.browser import Chat, ask, open_again, open_page, replies, send
 from tests.test_runs import ANNA, BEN, Checkpoints, answer, as_if_killed, done, outcome, settings, shown, soon
 
 
@@ -508,7 +508,7 @@ class TestForm:
         expect(form(page)).to_contain_text("ann@example.com")
         chat.kill()
         chat.start()
-        page.reload()
+        page = open_again(page)
         act(page, "Edit")
         arguments = page.get_by_role("textbox", name="Arguments of send_mail, as JSON")
         expect(arguments).to_be_focused()

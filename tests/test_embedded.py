@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from playwright.sync_api import BrowserContext, expect
 
-from tests.browser import Chat, open_page, replies, send
+from tests.browser import Chat, open_again, open_page, replies, send
 
 ANSWER_MS = 120_000
 """A small model on a busy machine."""
@@ -45,7 +45,7 @@ def test_a_person_chats_with_a_real_model_and_finds_the_conversation_after_a_res
     expect(page.locator(".bot.message")).to_have_count(2)
     assert chat.stop() == 0
     chat.start()
-    page.goto(page.url)
+    page = open_again(page)
     expect(page.locator(".bot.message")).to_have_count(2)
     assert replies(page) == stored
     send(page, "What is the capital of Italy?")

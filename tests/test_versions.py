@@ -25,7 +25,7 @@ from chat.runs import STOPPED, ConversationBusy, ConversationMissing, MessageMis
 from chat.services import Services, open_services
 from chat.versions import Kind, NotNewest
 from chat.view import Span, View, watch
-from tests.browser import Chat, ask, open_page, replies
+from tests.browser import Chat, ask, open_again, open_page, replies
 from tests.test_approval import Office, decide, decision, paused
 from tests.test_runs import ANNA, BEN, Pen, answer, done, options, shown, stored
 from tests.test_runs import settings as chat_settings
@@ -625,7 +625,7 @@ class TestOnThePage:
             expect(each.locator(".bot.message")).to_have_text(["one", "two"])
         lasting_chat.kill()
         lasting_chat.start()
-        page.goto(page.url)
+        page = open_again(page)
         expect(page.locator(".bot.message")).to_have_text(["one", "two"])
         row(page, "echo one").get_by_label("Next version").click()
         expect(page.locator(".bot.message")).to_have_text(["uno"])
