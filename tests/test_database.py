@@ -264,6 +264,22 @@ async def test_two_that_open_a_new_file_at_the_same_time_share_it(tmp_path: Path
         await database.close()
 
 
+async def test_a_new_file_that_another_program_is_just_writing_is_opened_after_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(sqlite3.connect(tmp_path / "chat.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")  # With it, SQLite refuses a write-ahead log at once.
+
+        async def end(seconds: float) -> None:
+            other.execute("ROLLBACK")
+
+        with monkeypatch.context() as waiting:
+            waiting.setattr(asyncio, "sleep", end)
+            async with Database(tmp_path / "chat.db") as database:
+                assert await entries(database) == []
+        assert not other.in_transaction
+
+
 async def test_a_database_that_is_not_open_says_so(tmp_path: Path) -> None:
     database = Database(tmp_path / "chat.db")
     with pytest.raises(RuntimeError, match="is not open"):

@@ -185,9 +185,8 @@ STATUS = objects(
 CHOSEN = objects(chosen=objects("model", "instructions", "temperature", "thinking", "tools_off"))
 
 
-@settings(
-    max_examples=12, deadline=None, phases=[Phase.explicit, Phase.generate]
-)  # Each is a conversation, too slow to shrink.
+# Each is a conversation, too slow to shrink.
+@settings(max_examples=12, deadline=None, phases=[Phase.explicit, Phase.generate])
 @given(status=STATUS | ANYTHING, chosen=CHOSEN | ANYTHING, message=TEXT)
 @example(status={}, chosen={}, message="a\x85b\u2028c")
 def test_whatever_a_page_sends_as_its_state_is_answered(chat: Chat, status: Any, chosen: Any, message: str) -> None:
