@@ -63,14 +63,21 @@ def apart(playwright: Playwright, https: int) -> Iterator[Browser]:
     names = ", ".join(f"MAP {name} 127.0.0.1:{https}" for name in ("huggingface.co", "evil.example", SPACE))
     browser = playwright.chromium.launch(
         executable_path=browser_path(playwright),
-        args=["--no-sandbox", "--disable-gpu", "--test-third-party-cookie-phaseout", f"--host-resolver-rules={names}"],
+        args=[
+            "--no-sandbox",
+            "--disable-gpu",
+            "--test-third-party-cookie-phaseout",
+            f"--host-resolver-rules={names}",
+            # A context's `ignore_https_errors` begins each request anew until Chromium gives up one of them.
+            "--ignore-certificate-errors",
+        ],
     )
     yield browser
     browser.close()
 
 
 def test_a_chat_in_another_sites_frame_keeps_its_conversations_and_no_other_site_can_show_it(apart: Browser) -> None:
-    context = apart.new_context(ignore_https_errors=True, viewport={"width": 1200, "height": 800})
+    context = apart.new_context(viewport={"width": 1200, "height": 800})
     page = context.new_page()
     page.goto(FRAMES)
     chat = page.frame_locator("iframe")
