@@ -24,7 +24,7 @@ class TestConversation:
 
     def test_a_message_is_one_queued_request_and_carries_nothing_of_the_history(self, page: Page) -> None:
         # Gradio's own chain is replaced in `ChatPage._setup_events`: a name that a new version may change.
-        ask(page, "echo " + "earlier " * 1000)
+        ask(page, "echo " + "earlier" * 1000)
         sent: list[str] = []
         page.on(
             "request", lambda request: sent.append(request.post_data or "") if "queue/join" in request.url else None

@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import BrowserContext, Page, expect
 
 from tests.browser import Chat, ask, open_page, replies, send
 from tests.provider import KEY, SECRET, running_provider
@@ -216,17 +216,15 @@ class TestFailures:
         ],
     )
     def test_a_failure_of_the_provider_is_one_sentence_with_retry(
-        self, failing: Chat, browser: Browser, prompt: str, sentence: str
+        self, failing: Chat, visitor: BrowserContext, prompt: str, sentence: str
     ) -> None:
-        context = browser.new_context()
-        page = open_page(context, failing.url)
+        page = open_page(visitor, failing.url)
         ask(page, prompt)
         expect(page.locator(".bot.message")).to_contain_text(sentence)
         expect(page.get_by_role("button", name="Retry").last).to_be_visible()
         for hidden in ("Traceback", KEY, SECRET, "status_code", "127.0.0.1"):
             assert hidden not in page.locator("body").inner_text()
         assert KEY not in failing.output
-        context.close()
 
 
 @pytest.fixture(scope="module")

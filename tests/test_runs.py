@@ -50,6 +50,9 @@ ANNA, BEN = Owner("visitor:anna"), Owner("visitor:ben")
 PATIENCE = 20
 """Seconds that a test waits for what happens at once when it works."""
 
+LIMIT = 3
+"""Seconds that a reply may take where that is tried: one that ends by itself takes far less, also on a busy machine."""
+
 _END = object()
 
 
@@ -572,10 +575,11 @@ async def test_a_providers_fault_is_one_sentence_and_the_conversation_goes_on(
 async def test_a_model_call_that_hangs_ends_at_the_time_limit(
     path: Path, provider: Provider, online: ChatAgent, fault: str, partial: str
 ) -> None:
-    async with open_services(settings(path, timeout=0.5)) as services:
+    async with open_services(settings(path, timeout=LIMIT)) as services:
         run = await answer(services, online, fault)
         assert await asyncio.to_thread(provider.answered(fault).left.wait, PATIENCE)
-        await check_failed(services, run, online, partial, "This reply took longer than 0.5 seconds and was ended.")
+        sentence = f"This reply took longer than {LIMIT} seconds and was ended."
+        await check_failed(services, run, online, partial, sentence)
 
 
 async def test_a_provider_that_nobody_listens_at_is_one_sentence(services: Services) -> None:
@@ -609,9 +613,9 @@ async def test_a_tool_that_hangs_ends_at_the_time_limit(path: Path, online: Chat
     async def wait() -> str:
         return await asyncio.get_running_loop().create_future()
 
-    async with open_services(settings(path, timeout=0.5)) as services:
+    async with open_services(settings(path, timeout=LIMIT)) as services:
         run = await answer(services, online, "call wait {}")
-        await check_failed(services, run, online, HERE, "This reply took longer than 0.5 seconds and was ended.")
+        await check_failed(services, run, online, HERE, f"This reply took longer than {LIMIT} seconds and was ended.")
 
 
 @pytest.mark.usefixtures("impatient")
@@ -623,9 +627,9 @@ async def test_a_tool_that_blocks_its_thread_ends_at_the_time_limit_too(path: Pa
         released.wait(3 * PATIENCE)
         return "too late"
 
-    async with open_services(settings(path, timeout=0.5)) as services:
+    async with open_services(settings(path, timeout=LIMIT)) as services:
         run = await answer(services, online, "call block {}")
-        await check_failed(services, run, online, HERE, "This reply took longer than 0.5 seconds and was ended.")
+        await check_failed(services, run, online, HERE, f"This reply took longer than {LIMIT} seconds and was ended.")
         released.set()
         await ended(before)
         assert "too late" not in repr(await services.store.load_entries(run.conversation_id))
@@ -644,9 +648,9 @@ async def test_a_tool_that_will_not_be_cancelled_is_left_behind_at_the_time_limi
                 await released.wait()
         return "too late"
 
-    async with open_services(settings(path, timeout=0.5)) as services:
+    async with open_services(settings(path, timeout=LIMIT)) as services:
         run = await answer(services, online, "call insist {}")
-        await check_failed(services, run, online, HERE, "This reply took longer than 0.5 seconds and was ended.")
+        await check_failed(services, run, online, HERE, f"This reply took longer than {LIMIT} seconds and was ended.")
         assert "left behind" in caplog.text
         released.set()
         await ended(before)
