@@ -122,7 +122,12 @@ def test_opening_a_long_conversation_shows_its_end_and_little_more(page: Page) -
     expect(page.locator("#newest")).not_to_be_visible()
 
 
-def test_scrolling_up_leads_to_the_very_first_message_and_keeps_the_page_small(page: Page) -> None:
+def test_scrolling_up_leads_to_the_very_first_message_and_keeps_the_page_small(
+    page: Page, original: tuple[str, list[str]]
+) -> None:
+    read_far_up(page)
+    page.goto(f"{page.url.partition('?')[0]}?c={original[0]}&m={original[1][150]}")  # The steps between are all alike.
+    expect(page.get_by_text("prompt 150", exact=True)).to_be_in_viewport()
     while "echo the very first" not in prompts(page):
         before = prompts(page)[0]
         scroll_up(page)
