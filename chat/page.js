@@ -136,6 +136,7 @@ const parley = (() => {
   function giveBack() {
     returned = pending;
     pending = null;
+    parleySpoken.unsent();
     trigger("clear");
   }
 
@@ -159,7 +160,7 @@ const parley = (() => {
       trigger("select");
     }
     document.body.dataset.phase = pending ? "sending" : value.phase;
-    parleySpoken.frame(document.body.dataset.phase, inAddress(), value);
+    parleySpoken.shows(document.body.dataset.phase, inAddress(), value);
     asked = null;
     decisions.show(value.conversation === inAddress() ? value : {});
     messageBar.frame(value);
@@ -244,6 +245,7 @@ const parley = (() => {
       pending = { sent: Date.now(), text, files: [...files] };
       parleySession.setItem("parley-sent", text);
       document.body.dataset.phase = "sending";
+      parleySpoken.shows("sending", inAddress(), status()); // A short reply may be complete in the first frame of it.
       scroll.follow();
       const names = files.map(parleyAttachments.nameOf).map(inert);
       const shown = [...names, text.slice(0, 20_000)].filter((each) => each.trim()).map(said);

@@ -19,9 +19,9 @@ const parleySpoken = (() => {
   // Gradio says that the examples are a list, of which they are no items. They are there whenever the chat is empty.
   const group = (log) => log.querySelector(".examples")?.setAttribute("role", "group");
 
-  function sentence(phase, { refused, pending }) {
+  function sentence(phase, { pending }) {
     if (phase !== "idle") return last.phase === "idle" ? "The reply is being written." : null;
-    if (last.phase === "idle" || refused) return null; // What was refused is said by its warning.
+    if (last.phase === "idle") return null;
     return pending?.length ? "The reply waits for your decision." : "Reply complete.";
   }
 
@@ -33,12 +33,16 @@ const parleySpoken = (() => {
       document.querySelector("main.contain").append(place);
       hush();
     },
-    // A frame of the page: its phase, the conversation that it is about, and its value.
-    frame(phase, conversation, value) {
+    // What the page shows: its phase, the conversation that it is about, and its value.
+    shows(phase, conversation, value) {
       const elsewhere = last.conversation && last.conversation !== conversation;
       const said = elsewhere ? null : sentence(phase, value);
       if (said) place.textContent = said;
       last = { phase, conversation };
+    },
+    // A message came back into its box, which a warning says: there is no reply that could be complete.
+    unsent() {
+      last.phase = "idle";
     },
   };
 })();

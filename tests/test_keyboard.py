@@ -1,6 +1,6 @@
 """What can be done without a pointer, and what is said to who doesn't see the page, in a real browser."""
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.browser import ask, send
 
@@ -17,6 +17,7 @@ class TestKeys:
         expect(page.locator("#message textarea")).to_be_focused()
         expect(page.locator("#message textarea")).to_have_value("")
         ask(page, "echo newer")
+        expect(page.locator("#conversations a")).to_have_count(2)
         page.keyboard.press("Escape")
         page.keyboard.press("j")
         expect(page.locator(".bot.message")).to_have_text("older")
@@ -81,3 +82,13 @@ def test_a_reply_that_grows_is_not_read_again_and_again_but_its_end_is_said(page
     expect(spoken).to_have_text("Reply complete.")
     send(page, "approve")
     expect(spoken).to_have_text("The reply waits for your decision.")
+
+
+def test_that_a_reply_is_written_is_said_before_the_first_frame_of_it(page: Page) -> None:
+    # A short reply can be complete in that frame: its end would not be said, as that of nothing.
+    held: list[Route] = []
+    page.route("**/queue/join*", lambda route: held.append(route))
+    send(page, "echo at once")
+    expect(page.locator("#spoken")).to_have_text("The reply is being written.")
+    held[0].continue_()
+    expect(page.locator("#spoken")).to_have_text("Reply complete.")

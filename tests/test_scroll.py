@@ -194,11 +194,16 @@ def test_the_end_stays_in_view_while_a_message_of_several_lines_is_typed(page: P
 def test_who_reads_further_up_is_left_there_while_a_reply_is_written(page: Page) -> None:
     send(page, "long 300")
     expect(page.get_by_text("word3")).to_be_visible()
-    page.locator("#conversation .bubble-wrap").hover()
-    page.mouse.wheel(0, -900)
-    page.locator("#conversation .bubble-wrap").evaluate(
-        "box => new Promise((done) => box.addEventListener('scrollend', done, { once: true }))"
+    box = page.locator("#conversation .bubble-wrap")
+    box.evaluate(
+        """box => {
+            const left = () => box.scrollHeight - box.scrollTop - box.clientHeight > 200;
+            window.scrolled = new Promise((done) => box.addEventListener("scrollend", () => left() && done()));
+        }"""
     )
+    box.hover()
+    page.mouse.wheel(0, -900)
+    page.evaluate("() => scrolled")
     before = page.evaluate(FIRST_SEEN)
     expect(page.locator("body")).to_have_attribute("data-phase", "writing")
     expect(page.locator("body")).to_have_attribute("data-phase", "idle")
