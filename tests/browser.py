@@ -105,9 +105,9 @@ class Chat:
         lines.put(None)
 
 
-# A process for each chat, which has imported what takes seconds to import and nothing of the chat's own.
+# A process for each chat, which has imported what takes seconds to import. Nothing of it looks at the environment yet.
 _FORKS = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
-_FORKS.set_forkserver_preload(["gradio", "pydantic_ai", "pydantic_ai.models.function", "pydantic_ai.models.openai"])
+_FORKS.set_forkserver_preload(["chat.server", "chat.ui", "pydantic_ai.models.openai", "tests.scripted"])
 
 
 def _run(arguments: Sequence[str], environment: Mapping[str, str], output: Connection) -> None:

@@ -149,7 +149,7 @@ def cases(visitor: BrowserContext, chat: Chat) -> Iterator[Case]:
         yield Case("nobody else was asked for anything", " ".join(asked))
 
 
-AT_ONCE = 5
+AT_ONCE = 10
 
 
 def _write(page: Page, chat: Chat, few: list[str]) -> str:
