@@ -40,9 +40,10 @@ const parleySpoken = (() => {
       if (said) place.textContent = said;
       last = { phase, conversation };
     },
-    // A message came back into its box, which a warning says: there is no reply that could be complete.
+    // A message came back into its box, which a warning says: no reply is being written, nor complete.
     unsent() {
       last.phase = "idle";
+      place.textContent = "";
     },
   };
 })();

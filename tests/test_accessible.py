@@ -17,6 +17,8 @@ from tests.browser import Chat, ask, open_page, send
 
 PAGES = {
     "light": ("light", 1280),
+    "light on a phone": ("light", 390),
+    "dark": ("dark", 1280),
     "dark on a phone": ("dark", 390),
 }
 

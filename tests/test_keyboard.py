@@ -3,6 +3,7 @@
 from playwright.sync_api import Page, Route, expect
 
 from tests.browser import ask, send
+from tests.test_app import type_raw
 
 
 class TestKeys:
@@ -92,3 +93,12 @@ def test_that_a_reply_is_written_is_said_before_the_first_frame_of_it(page: Page
     expect(page.locator("#spoken")).to_have_text("The reply is being written.")
     held[0].continue_()
     expect(page.locator("#spoken")).to_have_text("Reply complete.")
+
+
+def test_no_reply_is_said_to_a_message_that_was_refused(page: Page) -> None:
+    ask(page, "echo before")
+    type_raw(page, "half \ud83d")
+    page.locator("#message textarea").press("Enter")
+    expect(page.locator(".toast-wrap")).to_contain_text("half of a Unicode character")
+    expect(page.locator("body")).to_have_attribute("data-phase", "idle")
+    expect(page.locator("#spoken")).to_have_text("")
